@@ -1,0 +1,99 @@
+package rules
+
+import (
+	"context"
+	"strings"
+
+	"postern/rules/strict"
+)
+
+// A Match is a rule that hit.
+type Match struct {
+	Rule *Rule
+	// Score is the rule's, or that of the list entry which made it hit, where the list gives one.
+	Score int32
+	// Detail is what matched, in short. It may hold what a stranger wrote, quoted as Go quotes strings.
+	Detail string
+}
+
+// A Result is what the rules say about a message, in the order of the rules.
+type Result struct {
+	Hits    []Match
+	Unknown []*Rule // whose condition is unknown, because a check failed or time ran out
+	Err     error   // the context's, when it ended before all rules were asked
+}
+
+// Eval puts all rules that are not off to a subject.
+func (s *Set) Eval(ctx context.Context, subject Subject) Result {
+	return newState(ctx, s, subject).run(func(*Rule) bool { return true })
+}
+
+// EvalRefusals puts only those of [Set.Refusals] to a subject, for use before DATA.
+func (s *Set) EvalRefusals(ctx context.Context, subject Subject) Result {
+	return newState(ctx, s, subject).run(func(r *Rule) bool { return r.Refuse })
+}
+
+func (st *state) run(asked func(*Rule) bool) Result {
+	var res Result
+	for i := range st.set.rules {
+		r := &st.set.rules[i]
+		if r.when == nil || !asked(r.rule) {
+			continue
+		}
+		switch st.rule(i) {
+		case True:
+			res.Hits = append(res.Hits, st.match(r))
+		case Unknown:
+			res.Unknown = append(res.Unknown, r.rule)
+		}
+	}
+	if len(res.Unknown) > 0 {
+		res.Err = st.ctx.Err()
+	}
+	return res
+}
+
+// match explains a hit. It asks the conditions again, in the order of the file and with answers at hand, so that rules
+// that don't hit pay nothing for it.
+func (st *state) match(r *compiledRule) Match {
+	m := Match{Rule: r.rule, Score: r.rule.Score}
+	if st.preset[r.rule.ID] {
+		return m
+	}
+	var ev evidence
+	r.when.evidence(st, nil, &ev)
+	if ev.score != nil {
+		m.Score = *ev.score
+	}
+	m.Detail = strings.Join(ev.details, "; ")
+	return m
+}
+
+// Rules returns all rules, those that are off too, in their order.
+func (s *Set) Rules() []*Rule {
+	rules := make([]*Rule, len(s.rules))
+	for i := range s.rules {
+		rules[i] = s.rules[i].rule
+	}
+	return rules
+}
+
+// Refusals returns the rules with refuse: true that are not off. They ask only for what is known before DATA.
+func (s *Set) Refusals() []*Rule {
+	var rules []*Rule
+	for i := range s.rules {
+		if r := &s.rules[i]; r.rule.Refuse && r.when != nil {
+			rules = append(rules, r.rule)
+		}
+	}
+	return rules
+}
+
+// Warnings returns what is allowed and looks unintended, sorted by position.
+func (s *Set) Warnings() []strict.Problem { return s.warnings }
+
+// NeedsSymbols returns the symbols of checks that the rules in force ask for, sorted.
+func (s *Set) NeedsSymbols() []string { return s.symbols }
+
+// NeedsAuth returns the parts of auth that the rules in force ask for, sorted.
+func (s *Set) NeedsAuth() []string { return s.auth }

@@ -1,0 +1,147 @@
+package rules
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// A predicate is an operator with its argument, asked about value i of a set.
+type predicate interface {
+	match(st *state, it *itemState, s *valueSet, i int) Truth
+	// find says what in the value made a true predicate true.
+	find(s *valueSet, i int) found
+}
+
+// found is what an operator found in a value: the piece of text, and what a list's entry says about it.
+type found struct {
+	text  string
+	score *int32
+	note  string
+}
+
+type matchesPred struct{ patterns []pattern }
+
+func (p *matchesPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
+	for _, pattern := range p.patterns {
+		if pattern.re.MatchString(s.values[i]) {
+			return True
+		}
+	}
+	return False
+}
+
+func (p *matchesPred) find(s *valueSet, i int) found {
+	for _, pattern := range p.patterns {
+		if loc := pattern.re.FindStringIndex(s.values[i]); loc != nil {
+			return found{text: s.values[i][loc[0]:loc[1]]}
+		}
+	}
+	return found{}
+}
+
+// wordsPred is contains, equals, starts_with and ends_with; its words are as the value set gives the values.
+type wordsPred struct {
+	words []string
+	exact bool
+	test  func(value, word string) bool
+}
+
+var wordTests = map[string]func(value, word string) bool{
+	"contains":    strings.Contains,
+	"equals":      func(value, word string) bool { return value == word },
+	"starts_with": strings.HasPrefix,
+	"ends_with":   strings.HasSuffix,
+}
+
+func (p *wordsPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
+	v := s.value(i, p.exact)
+	return truth(slices.ContainsFunc(p.words, func(w string) bool { return p.test(v, w) }))
+}
+
+func (p *wordsPred) find(s *valueSet, i int) found {
+	v := s.value(i, p.exact)
+	for _, w := range p.words {
+		if p.test(v, w) {
+			return found{text: w}
+		}
+	}
+	return found{}
+}
+
+type inPred struct{ index *index }
+
+func (p *inPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
+	return truth(p.index.find(s.value(i, p.index.exact)) != nil)
+}
+
+func (p *inPred) find(s *valueSet, i int) found {
+	if e := p.index.find(s.value(i, p.index.exact)); e != nil {
+		return found{score: e.Score, note: e.Note}
+	}
+	return found{}
+}
+
+type netPred struct{ nets networks }
+
+func (p *netPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
+	a, err := netip.ParseAddr(s.values[i])
+	return truth(err == nil && p.nets.contains(a.Unmap().WithZone("")))
+}
+
+func (p *netPred) find(*valueSet, int) found { return found{} }
+
+// samePred compares with the values of another source: one equal to any of them will do. Empty texts are equal to none.
+type samePred struct {
+	scope scope
+	src   int
+	exact bool
+}
+
+func (p *samePred) match(st *state, it *itemState, s *valueSet, i int) Truth {
+	v := s.value(i, p.exact)
+	other := st.values(p.scope, p.src, it)
+	if v != "" {
+		for j := range other.values {
+			if other.value(j, p.exact) == v {
+				return True
+			}
+		}
+	}
+	if other.unknown {
+		return Unknown
+	}
+	return False
+}
+
+func (p *samePred) find(*valueSet, int) found { return found{} }
+
+// numberPred is over, under, between and equals for numbers, and between for times of day.
+type numberPred struct {
+	span  span
+	clock bool
+}
+
+func (p *numberPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
+	var n int64
+	var err error
+	if p.clock {
+		n, err = parseClock(s.values[i])
+	} else {
+		n, err = strconv.ParseInt(s.values[i], 10, 64)
+	}
+	return truth(err == nil && p.span.holds(n))
+}
+
+func (p *numberPred) find(*valueSet, int) found { return found{} }
+
+// lengthPred asks how long a text is, in characters.
+type lengthPred struct{ span span }
+
+func (p *lengthPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
+	return truth(p.span.holds(int64(utf8.RuneCountInString(s.values[i]))))
+}
+
+func (p *lengthPred) find(*valueSet, int) found { return found{} }
