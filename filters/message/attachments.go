@@ -1,0 +1,120 @@
+package message
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"sync"
+)
+
+// An Attachment is a part that a reader gets as a file.
+type Attachment struct {
+	Name      string   // file name, decoded; or empty
+	Type      string   // media type as declared, in lower case
+	RealType  string   // media type by its content; empty if it tells nothing, as in an empty file
+	Size      int64    // decoded, in bytes
+	Inline    bool     // shown in the message, such as an image in HTML
+	Encrypted bool     // it can't be looked into without a password
+	Inside    []string // names of the files in a ZIP archive, as its directory has them
+	PartID    string   // the ID of its [Part]
+}
+
+// Attachments are the message's attachments in their order, up to the limit: parts that are neither text to be read nor
+// containers of parts, texts that have a file name or are marked as attachment, and attached messages.
+func (m *Message) Attachments() []Attachment {
+	m.attachOnce.Do(func() {
+		for _, p := range m.parts {
+			if !p.attached() {
+				continue
+			}
+			if len(m.attachments) >= m.limits.Attachments {
+				m.attachDefects.add("many_attachments", "more than %d attachments", m.limits.Attachments)
+				return
+			}
+			m.attachments = append(m.attachments, m.inspect(p))
+		}
+	})
+	return m.attachments
+}
+
+func (p *Part) attached() bool {
+	if !p.Leaf() {
+		return p.message()
+	}
+	return p.Disposition == "attachment" || p.Name != "" || p.textKind() == notText
+}
+
+// inspect goes through the body of a part once.
+func (m *Message) inspect(p *Part) Attachment {
+	a := Attachment{Name: p.Name, Type: p.Type, PartID: p.ID, Inline: p.Disposition == "inline" || p.related()}
+	if !p.Leaf() {
+		a.Size, a.RealType = p.Raw().Size(), p.Type
+		return a
+	}
+	s := samples.Get().(*sample)
+	defer samples.Put(s)
+	s.reset()
+	if _, err := io.Copy(s, newContentReader(p, &m.attachDefects)); err != nil {
+		m.fail(err)
+	}
+	a.Size = s.size
+	a.RealType = realType(s.head)
+	a.Encrypted = encrypted(a.RealType, s)
+	if a.RealType == "application/zip" {
+		dir, err := readZip(s, m.limits.Names)
+		if err != nil {
+			m.attachDefects.add("bad_archive", "part %s: %v", p.ID, err)
+		}
+		a.Inside, a.Encrypted = dir.names, dir.encrypted
+		a.RealType = dir.kind()
+	}
+	return a
+}
+
+// related reports whether the part is shown within another, which names it by its Content-ID (RFC 2387).
+func (p *Part) related() bool {
+	return p.Disposition == "" && p.Parent != nil && p.Parent.Type == "multipart/related" && p.Header.Count("Content-ID") > 0 &&
+		!strings.HasPrefix(p.Type, "text/")
+}
+
+// How much of an attachment is kept to look at.
+const (
+	headSize = 40 << 10 // holds the mark of an ISO 9660 image, at 32 KiB
+	tailSize = 256 << 10
+)
+
+// A sample is the beginning and the end of an attachment. It is an [io.Writer], so that attachments of any size
+// go through it without being held.
+type sample struct {
+	head []byte
+	tail []byte // the end, kept for ZIP and PDF only, whose directories stand there; at least tailSize of it if there is as much
+	size int64
+}
+
+var samples = sync.Pool{New: func() any { return new(sample) }}
+
+func (s *sample) reset() {
+	s.head, s.tail, s.size = s.head[:0], s.tail[:0], 0
+}
+
+func (s *sample) Write(p []byte) (int, error) {
+	if room := headSize - len(s.head); room > 0 {
+		s.head = append(s.head, p[:min(room, len(p))]...)
+	}
+	s.size += int64(len(p))
+	if !s.wantsTail() {
+		return len(p), nil
+	}
+	if len(s.tail)+len(p) > 2*tailSize && len(s.tail) > tailSize {
+		n := copy(s.tail, s.tail[len(s.tail)-tailSize:])
+		s.tail = s.tail[:n]
+	}
+	s.tail = append(s.tail, p...)
+	return len(p), nil
+}
+
+func (s *sample) wantsTail() bool {
+	return len(s.head) >= 4 && (string(s.head[:2]) == "PK" || string(s.head[:4]) == "%PDF")
+}
+
+var errZip = errors.New("the ZIP archive has no readable directory")

@@ -1,0 +1,253 @@
+package message
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/net/html/charset"
+)
+
+// content is what people read in a message.
+type content struct {
+	text   string
+	html   string
+	hidden string
+	links  []Link
+}
+
+// Text is the text that a reader sees: the text parts, those in HTML rendered to text, in their order, with LF line ends and in
+// UTF-8. Of alternatives all are given. Attached texts are not in it. It ends at the limit of text.
+func (m *Message) Text() string {
+	m.loadContent()
+	return m.content.text
+}
+
+// HTML is the source of the text/html parts in UTF-8, up to the limit of HTML.
+func (m *Message) HTML() string {
+	m.loadContent()
+	return m.content.html
+}
+
+// Hidden is the text in the HTML parts that a reader doesn't see: not displayed, invisible, of size 0, in the colour of its
+// background, or moved out of sight. Comments are not in it.
+func (m *Message) Hidden() string {
+	m.loadContent()
+	return m.content.hidden
+}
+
+// Links are the links in the text and the HTML, those in attached HTML too, in their order and each once, up to the limit.
+func (m *Message) Links() []Link {
+	m.loadContent()
+	return m.content.links
+}
+
+func (m *Message) loadContent() {
+	m.contentOnce.Do(func() {
+		l := contentLoader{
+			m:       m,
+			visible: textSink{max: m.limits.Text},
+			hidden:  textSink{max: m.limits.Text},
+			links:   linkSet{max: m.limits.Links, maxShown: m.limits.Shown},
+			left:    m.limits.HTML,
+		}
+		for _, p := range m.parts {
+			if p.Leaf() {
+				l.part(p)
+			}
+		}
+		m.content = content{text: l.visible.String(), hidden: l.hidden.String(), html: l.html.String(), links: l.links.links}
+		if l.visible.cut || l.hidden.cut || l.cut {
+			m.contentDefects.add("text_cut", "more text than is read")
+		}
+		if l.links.cut {
+			m.contentDefects.add("many_links", "more than %d links", m.limits.Links)
+		}
+	})
+}
+
+// A contentLoader gathers the content of a message from its parts.
+type contentLoader struct {
+	m       *Message
+	visible textSink
+	hidden  textSink
+	html    strings.Builder
+	links   linkSet
+	left    int // octets of source yet to be read
+	cut     bool
+}
+
+func (l *contentLoader) part(p *Part) {
+	kind := p.textKind()
+	if kind == notText || kind == plainText && p.Disposition == "attachment" {
+		return
+	}
+	source := l.read(p)
+	if kind == plainText {
+		text := l.decode(p, source, p.Charset)
+		l.visible.paragraph()
+		l.visible.plain(text)
+		l.links.scan(text)
+		return
+	}
+	attached := p.Disposition == "attachment"
+	text := l.decode(p, source, htmlCharset(source, p.Charset))
+	r := htmlReader{links: &l.links, source: "html"}
+	if attached {
+		r.source, r.visible, r.hidden = "attachment", &textSink{}, &textSink{}
+	} else {
+		r.visible, r.hidden = &l.visible, &l.hidden
+		l.html.WriteString(text)
+		l.visible.paragraph()
+		l.hidden.paragraph()
+	}
+	r.render(text)
+}
+
+// read gives the decoded body of a part, as much as may yet be read.
+func (l *contentLoader) read(p *Part) []byte {
+	var buf bytes.Buffer
+	buf.Grow(int(min(p.Raw().Size(), int64(l.left))) + bytes.MinRead)
+	n, err := buf.ReadFrom(io.LimitReader(newContentReader(p, &l.m.contentDefects), int64(l.left)+1))
+	if err != nil {
+		l.m.fail(fmt.Errorf("part %s: %w", p.ID, err))
+	}
+	b := buf.Bytes()
+	if n > int64(l.left) {
+		l.cut = true
+		b = b[:l.left]
+	}
+	l.left -= len(b)
+	return b
+}
+
+func (l *contentLoader) decode(p *Part, b []byte, name string) string {
+	text, ok := decodeCharset(b, name)
+	if !ok && !l.cut {
+		l.m.contentDefects.add("bad_charset", "part %s: %q", p.ID, name)
+	}
+	return text
+}
+
+type textKind uint8
+
+const (
+	notText textKind = iota
+	plainText
+	htmlText
+)
+
+// textKind says whether the part is text to be read, and of what kind.
+func (p *Part) textKind() textKind {
+	switch {
+	case p.Type == "text/html" || p.Type == "application/xhtml+xml":
+		return htmlText
+	case p.opaque:
+		return plainText // a body that could not be divided is shown as it is
+	case p.Type == "text/css" || p.Type == "text/javascript" || p.Type == "text/csv" || strings.HasSuffix(p.Type, "vcard"):
+		return notText
+	case strings.HasPrefix(p.Type, "text/") || p.Type == "message/delivery-status":
+		return plainText
+	}
+	return notText
+}
+
+// htmlCharset is the charset of an HTML source: the declared one, else that of a byte order mark or a meta element.
+func htmlCharset(source []byte, declared string) string {
+	head := source[:min(len(source), 1024)]
+	if declared != "" && declared != "us-ascii" {
+		return declared
+	}
+	_, name, certain := charset.DetermineEncoding(head, "")
+	if certain || name != "utf-8" && name != "windows-1252" {
+		return name
+	}
+	return declared // these two are what undeclared text is taken for anyway
+}
+
+// A textSink gathers text up to a limit. Text of HTML comes in with its white space collapsed.
+type textSink struct {
+	b     strings.Builder
+	max   int
+	cut   bool
+	space bool // a space is due before the next word
+	lines int  // line ends are due before the next word
+}
+
+func (s *textSink) String() string { return s.b.String() }
+
+// paragraph begins on a new line.
+func (s *textSink) paragraph() {
+	if s.b.Len() > 0 {
+		s.lines = max(s.lines, 1)
+	}
+	s.space = false
+}
+
+// put appends text after the white space that is due.
+func (s *textSink) put(text string) {
+	for ; s.lines > 0; s.lines-- {
+		s.write("\n")
+		s.space = false
+	}
+	if s.space {
+		s.write(" ")
+		s.space = false
+	}
+	s.write(text)
+}
+
+func (s *textSink) write(text string) {
+	if room := s.max - s.b.Len(); len(text) > room {
+		s.cut = true
+		text = cutUTF8(text, room)
+	}
+	s.b.WriteString(text)
+}
+
+// plain appends text as it is, but for its line ends.
+func (s *textSink) plain(text string) {
+	for len(text) > 0 {
+		line, rest, found := strings.Cut(text, "\n")
+		s.put(strings.TrimRight(line, "\r"))
+		text = rest
+		if !found {
+			break
+		}
+		s.lines++
+	}
+}
+
+// words appends text with each run of white space become one space.
+func (s *textSink) words(text string) {
+	for len(text) > 0 {
+		n := 0
+		for n < len(text) && !isHTMLSpace(text, n) {
+			n++
+		}
+		if n > 0 {
+			s.put(text[:n])
+			text = text[n:]
+			continue
+		}
+		s.space = s.space || s.b.Len() > 0 && s.lines == 0
+		if text[0] >= 0x80 {
+			text = text[2:] // a no-break space
+		} else {
+			text = text[1:]
+		}
+	}
+}
+
+// isHTMLSpace reports whether there is white space at s[i]. The no-break space counts: it matters to the line only, and words
+// that are matched are hidden behind it.
+func isHTMLSpace(s string, i int) bool {
+	switch s[i] {
+	case ' ', '\t', '\n', '\r', '\f':
+		return true
+	case 0xC2:
+		return i+1 < len(s) && s[i+1] == 0xA0
+	}
+	return false
+}
