@@ -1,0 +1,511 @@
+package filters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/publicsuffix"
+
+	"postern/filters/message"
+	"postern/rules"
+)
+
+// ContentCheck is the name of the check that evaluates the content rules.
+const ContentCheck = "content"
+
+// content evaluates the rules over the message and over what all other checks found.
+type content struct {
+	set    *rules.Set
+	needs  []string
+	owners []symbolOwner
+}
+
+// A symbolOwner is a check and the symbols that it can yield.
+type symbolOwner struct {
+	check    string
+	patterns []string
+}
+
+func newContent(set *rules.Set, others []Stage) *content {
+	c := &content{set: set}
+	for _, s := range others {
+		name := s.Check.Name()
+		c.needs = append(c.needs, name)
+		c.owners = append(c.owners, symbolOwner{check: name, patterns: symbolsOf(s.Check)})
+	}
+	return c
+}
+
+func (c *content) Name() string    { return ContentCheck }
+func (c *content) Scope() Scope    { return PerMessage }
+func (c *content) Needs() []string { return c.needs }
+
+// Run turns each rule that hits into a finding. Rules whose condition stayed unknown are told in the fact.
+func (c *content) Run(ctx context.Context, in Input) Report {
+	s := c.subject(ctx, in)
+	res := c.set.Eval(ctx, s)
+	if err := ctx.Err(); err != nil {
+		return Report{Err: fmt.Errorf("evaluating rules: %w", context.Cause(ctx))}
+	}
+	report := Report{Findings: ruleFindings(res)}
+	unknown := make([]string, len(res.Unknown))
+	for i, r := range res.Unknown {
+		unknown[i] = r.ID
+	}
+	report.Fact = ContentFact{Unknown: unknown}
+	return report
+}
+
+// ContentFact is what the content check tells beside its findings.
+type ContentFact struct {
+	Unknown []string // ids of the rules whose condition could not be decided, because a check failed
+}
+
+func ruleFindings(res rules.Result) []Finding {
+	findings := make([]Finding, 0, len(res.Hits))
+	for _, hit := range res.Hits {
+		r := hit.Rule
+		findings = append(findings, Finding{
+			Symbol:  r.ID,
+			Score:   Score(r.Score),
+			Detail:  hit.Detail,
+			Pos:     r.Pos,
+			Shadow:  r.Mode == rules.Shadow,
+			Force:   ActionNamed(r.Action),
+			Reply:   r.Reply,
+			Malware: r.Malware,
+			Refuse:  r.Refuse,
+		})
+	}
+	return findings
+}
+
+// A Refuser is a check that may refuse a recipient before DATA.
+type Refuser interface {
+	MayRefuse() bool
+}
+
+// Refusals awaits the checks that may refuse before DATA, evaluates the rules that may (set may be nil), and gives the
+// findings that ask for it. Without any such check or rule it waits for nothing.
+func (r *Run) Refusals(ctx context.Context, set *rules.Set, rcpts []Rcpt) []Finding {
+	asks := set != nil && len(set.Refusals()) > 0
+	s := &subject{ctx: ctx, in: r.in}
+	s.in.Rcpts = rcpts
+	var refusals []Finding
+	for i, stage := range r.p.stages {
+		refuser, ok := stage.Check.(Refuser)
+		mayRefuse := ok && refuser.MayRefuse()
+		if t := r.tasks[i]; t != nil && (asks || mayRefuse) {
+			report := t.await(ctx)
+			s.take(symbolOwner{check: stage.Check.Name(), patterns: symbolsOf(stage.Check)}, report)
+			refusals = appendRefusals(refusals, report.Findings)
+		}
+	}
+	if asks {
+		refusals = appendRefusals(refusals, ruleFindings(set.EvalRefusals(ctx, s)))
+	}
+	return refusals
+}
+
+func appendRefusals(list, findings []Finding) []Finding {
+	for _, f := range findings {
+		if f.Refuse && !f.Shadow {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// subject gathers the reports of the other checks, which have ended or end soon, into what rules ask about.
+func (c *content) subject(ctx context.Context, in Input) *subject {
+	s := &subject{ctx: ctx, in: in}
+	for i, name := range c.needs {
+		report, err := in.Facts.Report(ctx, name)
+		if errors.Is(err, ErrSkipped) {
+			continue
+		}
+		if err != nil {
+			report = Report{Err: err}
+		}
+		s.take(c.owners[i], report)
+	}
+	return s
+}
+
+// subject is what rules may ask of one message; it implements rules.Subject.
+type subject struct {
+	ctx      context.Context
+	in       Input
+	findings []Finding
+	auth     []AuthResult
+	failed   []symbolOwner
+	rdns     rules.Answer
+}
+
+var _ rules.Subject = (*subject)(nil)
+
+func (s *subject) take(owner symbolOwner, report Report) {
+	s.findings = append(s.findings, report.Findings...)
+	s.auth = append(s.auth, report.Auth...)
+	if fact, ok := report.Fact.(*IprevResult); ok && fact != nil && fact.Name != "" {
+		s.rdns.Values = []string{fact.Name}
+	}
+	if report.Err == nil {
+		return
+	}
+	s.findings = append(s.findings, Finding{Symbol: owner.check + ".error"})
+	s.failed = append(s.failed, owner)
+	if owner.check == "iprev" {
+		s.rdns.Unknown = true
+	}
+}
+
+// Header answers with one value per field, or per address for the parts of addresses.
+func (s *subject) Header(name, part string) rules.Answer {
+	if s.in.Message == nil {
+		return rules.Answer{Unknown: true}
+	}
+	var answer rules.Answer
+	for _, f := range s.in.Message.Header.All(name) {
+		answer.Values = appendHeader(answer.Values, f, part)
+	}
+	return answer
+}
+
+func appendHeader(values []string, f message.Field, part string) []string {
+	switch part {
+	case "raw":
+		return append(values, f.Value())
+	case "", "decoded":
+		return append(values, f.Decoded())
+	}
+	addresses, _ := message.ParseAddresses(f.Value())
+	for _, a := range addresses {
+		if a.Group {
+			continue
+		}
+		if v := addressPart(a, part); v != "" {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+func addressPart(a message.Address, part string) string {
+	switch part {
+	case "name":
+		return a.Name
+	case "address":
+		return a.String()
+	case "local":
+		return a.Local
+	case "domain":
+		return a.Domain
+	case "org_domain":
+		return message.OrgDomain(a.Domain)
+	}
+	return ""
+}
+
+// maxRawBody bounds what a rule on the raw body sees; the text views have the reader's own bounds.
+const maxRawBody = 1 << 20
+
+// Body gives the decoded views of the body, or its first MiB as it was sent.
+func (s *subject) Body(part string) string {
+	m := s.in.Message
+	if m == nil {
+		return ""
+	}
+	switch part {
+	case "hidden":
+		return m.Hidden()
+	case "html":
+		return m.HTML()
+	case "raw":
+		raw, err := io.ReadAll(io.LimitReader(m.Body(), maxRawBody))
+		if err != nil {
+			return ""
+		}
+		return string(raw)
+	}
+	return m.Text()
+}
+
+// Links gives the links of text and HTML.
+func (s *subject) Links() []rules.Item {
+	if s.in.Message == nil {
+		return nil
+	}
+	links := s.in.Message.Links()
+	items := make([]rules.Item, len(links))
+	for i := range links {
+		items[i] = linkItem{link: &links[i]}
+	}
+	return items
+}
+
+type linkItem struct{ link *message.Link }
+
+func (l linkItem) Part(name string) []string {
+	switch name {
+	case "url", "":
+		return one(l.link.URL)
+	case "host":
+		return one(l.link.Host)
+	case "org_domain":
+		return one(l.link.OrgDomain)
+	case "path":
+		return one(l.link.Path)
+	case "scheme":
+		return one(l.link.Scheme)
+	case "shown":
+		return one(l.link.Shown)
+	case "shown_domain":
+		return one(shownDomain(l.link.Shown))
+	case "source":
+		return one(l.link.Source)
+	}
+	return nil
+}
+
+// Attachments gives the attached files.
+func (s *subject) Attachments() []rules.Item {
+	if s.in.Message == nil {
+		return nil
+	}
+	list := s.in.Message.Attachments()
+	items := make([]rules.Item, len(list))
+	for i := range list {
+		items[i] = attachmentItem{a: &list[i]}
+	}
+	return items
+}
+
+type attachmentItem struct{ a *message.Attachment }
+
+func (i attachmentItem) Part(name string) []string {
+	switch name {
+	case "name", "":
+		return one(i.a.Name)
+	case "type":
+		return one(i.a.Type)
+	case "real_type":
+		return one(i.a.RealType)
+	case "size":
+		return one(strconv.FormatInt(i.a.Size, 10))
+	case "inside":
+		return i.a.Inside
+	case "encrypted":
+		return flagValue(i.a.Encrypted)
+	case "inline":
+		return flagValue(i.a.Inline)
+	}
+	return nil
+}
+
+func flagValue(set bool) []string {
+	if set {
+		return []string{"true"}
+	}
+	return nil
+}
+
+// shownDomain is the organizational domain of a host or URL in the text of a link: what its reader believes to open.
+// A text that names none has none.
+func shownDomain(shown string) string {
+	for word := range strings.FieldsSeq(shown) {
+		word = strings.ToLower(strings.Trim(word, `"'()[]<>,.;:!?`))
+		_, rest, isURL := strings.Cut(word, "://")
+		if !isURL {
+			rest = word
+		}
+		if end := strings.IndexAny(rest, "/?#:"); end >= 0 {
+			rest = rest[:end]
+		}
+		if strings.Contains(rest, "@") || !strings.Contains(rest, ".") || !isHostName(rest) {
+			continue
+		}
+		if domain := message.OrgDomain(rest); domain != "" && (isURL || strings.HasPrefix(rest, "www.") || knownSuffix(rest)) {
+			return domain
+		}
+	}
+	return ""
+}
+
+// knownSuffix reports whether a name ends in a suffix of the public list, so that "e.g." and "file.txt" are no hosts.
+func knownSuffix(name string) bool {
+	_, icann := publicsuffix.PublicSuffix(name)
+	return icann
+}
+
+func one(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+// Envelope answers about the client and the SMTP envelope.
+func (s *subject) Envelope(part string) rules.Answer {
+	in := s.in
+	switch part {
+	case "ip":
+		if in.Client != nil && in.Client.IP.IsValid() {
+			return values(in.Client.IP.String())
+		}
+	case "rdns":
+		return s.rdns
+	case "helo":
+		if in.Helo != nil {
+			return values(in.Helo.Name)
+		}
+	case "from", "from_domain":
+		if in.Mail != nil {
+			return values(pathPart(in.Mail.From, part == "from_domain"))
+		}
+	case "rcpt", "rcpt_domain":
+		var answer rules.Answer
+		for _, r := range in.Rcpts {
+			answer.Values = append(answer.Values, pathPart(r.To, part == "rcpt_domain"))
+		}
+		return answer
+	case "tls":
+		if in.Client != nil && in.Client.TLS != nil {
+			return values(TLSName(in.Client.TLS.Version))
+		}
+	}
+	return rules.Answer{}
+}
+
+func values(v string) rules.Answer {
+	return rules.Answer{Values: []string{v}}
+}
+
+func pathPart(p Path, domain bool) string {
+	if domain {
+		return strings.ToLower(p.Domain)
+	}
+	return p.String()
+}
+
+// Auth answers with the results of an authentication method, or with the domains that it authenticated.
+func (s *subject) Auth(part string) rules.Answer {
+	method, wantDomain := part, false
+	switch part {
+	case "dmarc_domain":
+		method, wantDomain = "dmarc", true
+	case "dkim_domain":
+		method, wantDomain = "dkim", true
+	}
+	answer := rules.Answer{Unknown: s.hasFailed(method)}
+	for _, a := range s.auth {
+		switch {
+		case a.Method != method:
+		case a.Result == "temperror":
+			answer.Unknown = true
+		case !wantDomain:
+			answer.Values = append(answer.Values, a.Result)
+		case a.Result == "pass":
+			answer.Values = append(answer.Values, authDomain(a)...)
+		}
+	}
+	return answer
+}
+
+// authDomain is the domain that a DKIM or DMARC result is about.
+func authDomain(a AuthResult) []string {
+	for _, p := range a.Props {
+		if p.Type == "header" && (p.Name == "d" || p.Name == "from") {
+			domain := p.Value[strings.LastIndexByte(p.Value, '@')+1:]
+			return one(strings.ToLower(domain))
+		}
+	}
+	return nil
+}
+
+func (s *subject) hasFailed(check string) bool {
+	for _, f := range s.failed {
+		if f.check == check {
+			return true
+		}
+	}
+	return false
+}
+
+// Message answers about the message as a whole.
+func (s *subject) Message(part string) rules.Answer {
+	m := s.in.Message
+	if m == nil {
+		return rules.Answer{Unknown: true}
+	}
+	switch part {
+	case "size":
+		return values(strconv.FormatInt(m.Size(), 10))
+	case "parts":
+		return values(strconv.Itoa(len(m.Parts())))
+	case "defects":
+		var answer rules.Answer
+		for _, d := range m.Defects() {
+			answer.Values = append(answer.Values, d.Kind)
+		}
+		return answer
+	}
+	return rules.Answer{}
+}
+
+// Symbol counts the findings of other checks. A symbol that a failed check could have yielded is unknown.
+func (s *subject) Symbol(name string) (count int, score int32, unknown bool) {
+	for _, f := range s.findings {
+		if !f.Shadow && matchesSymbol(name, f.Symbol) {
+			count++
+			score += int32(f.Score)
+		}
+	}
+	if count > 0 {
+		return count, score, false
+	}
+	for _, owner := range s.failed {
+		for _, pattern := range owner.patterns {
+			if matchesSymbol(pattern, name) || matchesSymbol(name, pattern) {
+				return 0, 0, true
+			}
+		}
+	}
+	return 0, 0, false
+}
+
+// Now is the time at which the message is judged.
+func (s *subject) Now() time.Time { return s.in.Now }
+
+// TestSubject makes the subject of a test in a rule file.
+func TestSubject(ctx context.Context, c rules.Case, now time.Time) (rules.Subject, error) {
+	msg, err := message.Read(strings.NewReader(string(c.Mail)), int64(len(c.Mail)))
+	if err != nil {
+		return nil, fmt.Errorf("reading the test's mail: %w", err)
+	}
+	if !c.Time.IsZero() {
+		now = c.Time
+	}
+	s := &subject{ctx: ctx, in: Input{Client: &Client{}, Mail: &Mail{}, Message: msg, Now: now}}
+	s.in.Client.IP = c.IP
+	if c.Helo != "" {
+		s.in.Helo = &Helo{Name: c.Helo}
+	}
+	s.rdns.Values = one(c.RDNS)
+	if s.in.Mail.From, err = ParsePath(c.From); err != nil {
+		return nil, fmt.Errorf("from: %w", err)
+	}
+	for _, to := range c.Rcpts {
+		path, err := ParsePath(to)
+		if err != nil {
+			return nil, fmt.Errorf("rcpt: %w", err)
+		}
+		s.in.Rcpts = append(s.in.Rcpts, Rcpt{To: path})
+	}
+	return s, nil
+}

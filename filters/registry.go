@@ -1,0 +1,142 @@
+package filters
+
+import (
+	"log/slog"
+	"strings"
+	"time"
+
+	"postern/filters/dns"
+	"postern/rules"
+	"postern/rules/strict"
+)
+
+// Config is the `filters:` section of the configuration.
+type Config struct {
+	Iprev   CheckConfig[IprevConfig]   `yaml:"iprev"`
+	Helo    CheckConfig[HeloConfig]    `yaml:"helo"`
+	SPF     CheckConfig[SPFConfig]     `yaml:"spf"`
+	DKIM    CheckConfig[DKIMConfig]    `yaml:"dkim"`
+	DMARC   CheckConfig[DMARCConfig]   `yaml:"dmarc"`
+	DNSBL   CheckConfig[DNSBLConfig]   `yaml:"dnsbl"`
+	Defects CheckConfig[DefectsConfig] `yaml:"defects"`
+	Content CheckConfig[ContentConfig] `yaml:"content"`
+}
+
+// CheckConfig is what every check has, and beside it what only this one has.
+type CheckConfig[T any] struct {
+	Enabled bool          `yaml:"enabled"`
+	OnError OnError       `yaml:"on_error"`
+	Limit   time.Duration `yaml:"limit"`
+	Own     T             `yaml:",inline"`
+}
+
+// UnmarshalStrict reads pass, tag or defer.
+func (o *OnError) UnmarshalStrict(n *strict.Node) strict.Problems {
+	return decodeWord(n, o, "pass", "tag", "defer")
+}
+
+// decodeWord reads one of a few words into the number of its place among them.
+func decodeWord[T ~uint8](n *strict.Node, into *T, words ...string) strict.Problems {
+	var word string
+	problems := n.Decode(&word)
+	if len(problems) > 0 {
+		return problems
+	}
+	for i, w := range words {
+		if w == word {
+			*into = T(i)
+			return nil
+		}
+	}
+	problems.Addf(n.Pos(), "%q is not known here, expected %s", word, strings.Join(words, ", "))
+	return problems
+}
+
+// DefaultConfig is the filters section of an empty configuration: every check on, none of them fatal.
+func DefaultConfig() Config {
+	return Config{
+		Iprev:   on(defaultIprevConfig),
+		Helo:    on(defaultHeloConfig),
+		SPF:     on(defaultSPFConfig),
+		DKIM:    on(defaultDKIMConfig),
+		DMARC:   on(defaultDMARCConfig),
+		DNSBL:   on(defaultDNSBLConfig),
+		Defects: on(defaultDefectsConfig),
+		Content: on(defaultContentConfig),
+	}
+}
+
+func on[T any](own func() T) CheckConfig[T] {
+	return CheckConfig[T]{Enabled: true, OnError: PassOnError, Limit: 20 * time.Second, Own: own()}
+}
+
+// chain is the whole pipeline, in the order in which results are merged, and so in which they stand in the log.
+func chain(cfg Config, r dns.Lookuper, log *slog.Logger) []Stage {
+	return compact(
+		stage(cfg.Iprev, func(c IprevConfig) Check { return newIprev(c, r) }),
+		stage(cfg.DNSBL, func(c DNSBLConfig) Check { return newDNSBL(c, r, log) }),
+		stage(cfg.Helo, func(c HeloConfig) Check { return newHelo(c, r) }),
+		stage(cfg.SPF, func(c SPFConfig) Check { return newSPF(c, r) }),
+		stage(cfg.DKIM, func(c DKIMConfig) Check { return newDKIM(c, r) }),
+		stage(cfg.DMARC, func(c DMARCConfig) Check { return newDMARC(c, r) }),
+		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c) }),
+	)
+}
+
+func stage[T any](cfg CheckConfig[T], build func(T) Check) *Stage {
+	if !cfg.Enabled {
+		return nil
+	}
+	return &Stage{Check: build(cfg.Own), Limit: cfg.Limit, OnError: cfg.OnError}
+}
+
+// compact leaves out what is switched off.
+func compact(stages ...*Stage) []Stage {
+	var kept []Stage
+	for _, s := range stages {
+		if s != nil {
+			kept = append(kept, *s)
+		}
+	}
+	return kept
+}
+
+// Build puts the configured checks into a pipeline. set may be nil: no content rules.
+func Build(cfg Config, r dns.Lookuper, set *rules.Set, log *slog.Logger) (*Pipeline, error) {
+	stages := chain(cfg, r, log)
+	if cfg.Content.Enabled && set != nil {
+		stages = append(stages, Stage{
+			Check:   newContent(set, stages),
+			Limit:   cfg.Content.Limit,
+			OnError: cfg.Content.OnError,
+		})
+	}
+	return NewPipeline(stages)
+}
+
+// Symbols lists what the configured checks can yield, and so what a rule may refer to. A name that ends in "*"
+// stands for all that begin so.
+func Symbols(cfg Config) []string {
+	var names []string
+	for _, s := range chain(cfg, dns.Offline(), slog.New(slog.DiscardHandler)) {
+		names = append(names, symbolsOf(s.Check)...)
+	}
+	return names
+}
+
+// symbolsOf lists what a check can yield, its own failure among it.
+func symbolsOf(c Check) []string {
+	names := []string{c.Name() + ".error"}
+	if s, ok := c.(Symboler); ok {
+		names = append(names, s.Symbols()...)
+	}
+	return names
+}
+
+// matchesSymbol reports whether name is pattern, or begins as a pattern that ends in "*".
+func matchesSymbol(pattern, name string) bool {
+	if prefix, wild := strings.CutSuffix(pattern, "*"); wild {
+		return strings.HasPrefix(name, prefix)
+	}
+	return pattern == name
+}
