@@ -1,0 +1,218 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/filters"
+	"postern/proxy/upstream"
+)
+
+// logVersion names the schema of the event lines.
+const logVersion = 1
+
+// finishTransaction writes the one line that a transaction leaves, and counts it for the session's.
+func (s *session) finishTransaction(tx *transaction) {
+	switch action := tx.actionName(); {
+	case tx.aborted != "":
+		s.tally.aborted++
+	case action == "reject" || action == "defer":
+		s.tally.refused++
+	default:
+		s.tally.delivered++
+	}
+	s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "message", s.messageLine(tx)...)
+}
+
+// actionName is the verdict's action, or that there was none.
+func (tx *transaction) actionName() string {
+	if tx.aborted != "" {
+		return "abort"
+	}
+	return tx.verdict.Action.String()
+}
+
+// messageLine is the line's keys in their order: the verdict and the address first, then what the checks said, what it
+// cost, and last, always quoted, what strangers control.
+func (s *session) messageLine(tx *transaction) []slog.Attr {
+	v := tx.verdict
+	line := attrs{}
+	line.add("v", slog.IntValue(logVersion))
+	line.text("action", tx.actionName())
+	line.text("ip", addrString(s.judgedIP(tx)))
+	line.text("id", tx.id)
+	line.add("code", slog.IntValue(tx.reply.Code))
+	line.text("ecode", tx.reply.Enhanced)
+	line.text("by", v.By)
+	line.add("score", points(v.Score))
+	line.add("limit", points(v.Limit))
+	line.text("rules", findingList(v.Findings, false))
+	line.optional("shadow", findingList(v.Findings, true))
+	if v.Would != filters.NoAction {
+		line.text("would", v.Would.String())
+	}
+	for _, method := range []string{"spf", "dkim", "dmarc"} {
+		line.text(method, authResult(tx.result.Auth, method))
+	}
+	line.optional("dmarc_policy", authProp(tx.result.Auth, "dmarc", "policy", "dmarc"))
+	line.text("tls", tlsName(s.wire))
+	line.text("rdns", authResult(tx.result.Auth, "iprev"))
+	line.add("size", slog.Int64Value(tx.size()))
+	line.add("rcpts", slog.IntValue(len(tx.rcpts)))
+	line.add("rcpts_refused", slog.IntValue(tx.rcptsRefused))
+	line.text("upstream", tx.upstream)
+	line.foreign("upstream_reply", answerText(tx.answer))
+	line.add("ms_total", milliseconds(time.Since(tx.started)))
+	line.add("ms_dns", milliseconds(tx.dnsTook))
+	line.add("ms_filters", milliseconds(tx.filtersTook))
+	line.add("ms_upstream", milliseconds(tx.upstreamTook))
+	line.add("dns_queries", slog.IntValue(tx.dnsQueries))
+	line.optional("aborted", tx.aborted)
+	line.optional("warn", s.warning())
+	line.optional("unknown", unknownRules(tx.result))
+	line.optional("defects", tx.defects())
+	line.optional("stripped_signed", strings.Join(tx.stripped, ","))
+	line.text("errors", tx.errorText())
+	line.foreign("helo", s.helo)
+	line.foreign("mail_from", tx.mailFrom)
+	line.foreign("rcpt_to", strings.Join(tx.addressed, ","))
+	line.foreign("from", tx.headerValue("From"))
+	line.foreign("message_id", tx.headerValue("Message-ID"))
+	return line.list
+}
+
+// attrs gathers the keys of a line in order.
+type attrs struct{ list []slog.Attr }
+
+func (a *attrs) add(key string, v slog.Value) { a.list = append(a.list, slog.Attr{Key: key, Value: v}) }
+func (a *attrs) text(key, v string)           { a.add(key, slog.StringValue(v)) }
+func (a *attrs) foreign(key, v string)        { a.add(key, slog.AnyValue(Foreign(v))) }
+
+// optional leaves an empty value out.
+func (a *attrs) optional(key, v string) {
+	if v != "" {
+		a.text(key, v)
+	}
+}
+
+// answerText is what the next hop said to the message, if it was asked.
+func answerText(r upstream.Reply) string {
+	if r.Code == 0 {
+		return ""
+	}
+	return shorten(r.String())
+}
+
+// judgedIP is the address that the verdict is about: the client's, or, behind a relay, the one that it was judged by.
+func (s *session) judgedIP(tx *transaction) netip.Addr {
+	if s.relay && tx.judged.IP.IsValid() {
+		return tx.judged.IP
+	}
+	return s.peer.Addr()
+}
+
+func (tx *transaction) size() int64 {
+	if tx.message == nil {
+		return 0
+	}
+	return tx.message.Size()
+}
+
+func (tx *transaction) headerValue(name string) string {
+	if tx.message == nil {
+		return ""
+	}
+	f, _ := tx.message.Header.First(name)
+	return shorten(f.Value())
+}
+
+// defects lists the kinds of what is not well-formed in the message.
+func (tx *transaction) defects() string {
+	if tx.message == nil {
+		return ""
+	}
+	var kinds []string
+	for _, d := range tx.message.Defects() {
+		kinds = append(kinds, d.Kind)
+	}
+	return strings.Join(kinds, ",")
+}
+
+// maxForeign bounds a value in the log that a stranger chose.
+const maxForeign = 500
+
+func shorten(s string) string {
+	if len(s) > maxForeign {
+		return strings.ToValidUTF8(s[:maxForeign], "") + "…"
+	}
+	return s
+}
+
+// findingList is what made the verdict: symbol:score of each finding that weighs or forces; of the shadow rules, or of
+// the others.
+func findingList(findings []filters.Finding, shadow bool) string {
+	var b strings.Builder
+	for _, f := range findings {
+		if f.Shadow != shadow || f.Score == 0 && f.Force == filters.NoAction {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(f.Symbol)
+		b.WriteByte(':')
+		b.WriteString(f.Score.String())
+	}
+	return b.String()
+}
+
+// authResult is a method's result: of several, a pass where there is one, else the first.
+func authResult(results []filters.AuthResult, method string) string {
+	first := ""
+	for _, r := range results {
+		if r.Method != method {
+			continue
+		}
+		if r.Result == "pass" {
+			return r.Result
+		}
+		if first == "" {
+			first = r.Result
+		}
+	}
+	return first
+}
+
+func authProp(results []filters.AuthResult, method, kind, name string) string {
+	for _, r := range results {
+		if r.Method != method {
+			continue
+		}
+		i := slices.IndexFunc(r.Props, func(p filters.Prop) bool { return p.Type == kind && p.Name == name })
+		if i >= 0 {
+			return r.Props[i].Value
+		}
+	}
+	return ""
+}
+
+func unknownRules(res filters.Result) string {
+	fact, _ := res.Facts[filters.ContentCheck].(filters.ContentFact)
+	return strings.Join(fact.Unknown, ",")
+}
+
+// errorText lists what failed: checks, spool, upstream.
+func (tx *transaction) errorText() string {
+	var list []string
+	for _, e := range tx.result.Errors {
+		list = append(list, e.Check+": "+e.Err.Error())
+	}
+	if tx.cause != nil {
+		list = append(list, tx.cause.Error())
+	}
+	return shorten(strings.Join(list, "; "))
+}

@@ -1,0 +1,279 @@
+// Package proxy is the SMTP proxy: it serves clients, opens the upstream as soon as a recipient is acceptable, has the
+// message judged, and hands it on, diverts it or refuses it. It holds no queue: the client hears 250 after the final
+// dot only when the next hop has said 250.
+//
+// One connection goes through these hands: package wire owns the socket and gives go-smtp well-formed SMTP; go-smtp
+// calls a session (session.go), which keeps the state of the connection (connection.go) and of each mail transaction
+// (transaction.go); forward.go speaks to the next hop; judge.go has the message judged and carries out the verdict.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"postern/proxy/wire"
+)
+
+// Server serves the listeners of a configuration.
+type Server struct {
+	log       *slog.Logger
+	runtime   atomic.Pointer[Runtime]
+	smtp      *smtp.Server
+	listeners []boundListener
+	strangers *lru.Cache[string, refusedRcpt]
+	spooled   atomic.Int64
+	idle      atomic.Int64 // connections that came and went without a word
+
+	base   context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+type boundListener struct {
+	config Listen
+	inner  net.Listener
+	wire   *wire.Listener
+}
+
+// A refusedRcpt is a recipient that an upstream refused for good a moment ago.
+type refusedRcpt struct {
+	reply   reply
+	expires time.Time
+}
+
+// How many refused recipients are remembered, and how long.
+const (
+	strangersKept = 10_000
+	strangersFor  = time.Minute
+)
+
+// NewServer makes a server of a runtime, which it owns from now on. Nothing is bound yet.
+func NewServer(rt *Runtime, logger *slog.Logger) (*Server, error) {
+	strangers, err := lru.New[string, refusedRcpt](strangersKept)
+	if err != nil {
+		return nil, fmt.Errorf("remembering refused recipients: %w", err)
+	}
+	s := &Server{log: logger, strangers: strangers}
+	s.runtime.Store(rt)
+	s.base, s.cancel = context.WithCancel(context.Background())
+	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
+	s.smtp.Domain = rt.Config.Hostname
+	s.smtp.MaxLineLength, s.smtp.ReadTimeout = 0, 0
+	s.smtp.EnableSMTPUTF8, s.smtp.EnableDSN = true, true
+	s.smtp.ErrorLog = log.New(slogWriter{logger}, "", 0)
+	return s, nil
+}
+
+// slogWriter turns what go-smtp logs into lines of ours.
+type slogWriter struct{ log *slog.Logger }
+
+func (w slogWriter) Write(p []byte) (int, error) {
+	w.log.Error("smtp_server", "error", Foreign(p))
+	return len(p), nil
+}
+
+// Listen binds all listeners, or none.
+func (s *Server) Listen() error {
+	for _, l := range s.runtime.Load().Config.Listen {
+		inner, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			s.unbind()
+			return fmt.Errorf("cannot listen on %s: %w", l.Address, listenCause(err))
+		}
+		cfg, err := s.wireConfig(l)
+		if err != nil {
+			inner.Close()
+			s.unbind()
+			return fmt.Errorf("listen %s: %w", l.Address, err)
+		}
+		s.listeners = append(s.listeners, boundListener{config: l, inner: inner, wire: wire.NewListener(inner, cfg)})
+	}
+	return nil
+}
+
+// listenCause is the system's reason without the address, which the message names.
+func listenCause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+func (s *Server) unbind() {
+	for _, l := range s.listeners {
+		l.wire.Close()
+	}
+	s.listeners = nil
+}
+
+// Addrs are the bound addresses, in the order of the configuration.
+func (s *Server) Addrs() []string {
+	addrs := make([]string, len(s.listeners))
+	for i, l := range s.listeners {
+		addrs[i] = l.inner.Addr().String()
+	}
+	return addrs
+}
+
+func (s *Server) wireConfig(l Listen) (wire.Config, error) {
+	cfg := s.runtime.Load().Config
+	tlsConfig, err := l.tlsConfig()
+	if err != nil {
+		return wire.Config{}, err
+	}
+	newline := wire.Reject
+	if l.BareNewline == "normalise" {
+		newline = wire.Normalise
+	}
+	postmaster := cfg.Hostname
+	if names := cfg.Domains.List; len(names) > 0 {
+		postmaster = names[0]
+	}
+	return wire.Config{
+		Hostname:         cfg.Hostname,
+		Keywords:         func() []string { return s.runtime.Load().keywords() },
+		TLS:              tlsConfig,
+		ImplicitTLS:      l.ImplicitTLS,
+		ProxyFrom:        l.Proxy,
+		XClientFrom:      l.XClient,
+		Exempt:           append(append(cfg.Networks.Relays[:0:0], cfg.Networks.Relays...), cfg.Networks.Trusted...),
+		BareNewline:      newline,
+		PostmasterDomain: postmaster,
+		Limits: wire.Limits{
+			Connections: cfg.Limits.Connections,
+			PerIP:       cfg.Limits.PerIP,
+			MessageMax:  int64(cfg.Limits.Message),
+			Session:     cfg.Limits.Session,
+			Idle:        cfg.Limits.Idle,
+		},
+		Open:   s.open,
+		Closed: s.closed,
+		Log:    s.log,
+	}, nil
+}
+
+// Serve answers clients until ctx ends. Then it stops accepting, lets the transactions under way end, and returns when
+// all connections are closed, which takes no longer than a delivery may wait for the upstream's reply.
+func (s *Server) Serve(ctx context.Context) error {
+	rt := s.runtime.Load()
+	rt.probe(ctx, s.log)
+	s.wg.Go(func() { s.keepProbing(ctx) })
+	for _, l := range s.listeners {
+		s.log.Info("listening", "address", l.inner.Addr().String(), "upstream", rt.fallback.name, "observe", rt.Config.Observe)
+		s.wg.Go(func() {
+			if err := s.smtp.Serve(l.wire); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+				s.log.Error("listener_failed", "address", l.inner.Addr().String(), "error", err.Error())
+			}
+		})
+	}
+	<-ctx.Done()
+	return s.drain()
+}
+
+// probeEvery is how often the upstreams are asked what they offer.
+const probeEvery = time.Minute
+
+func (s *Server) keepProbing(ctx context.Context) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.runtime.Load().probe(ctx, s.log)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) drain() error {
+	rt := s.runtime.Load()
+	s.log.Info("draining")
+	limit, done := context.WithTimeout(context.Background(), rt.Config.Budget.Reply)
+	defer done()
+	var drained sync.WaitGroup
+	for _, l := range s.listeners {
+		drained.Go(func() { l.wire.Drain(limit) })
+	}
+	drained.Wait()
+	s.cancel()
+	err := s.smtp.Close()
+	s.wg.Wait()
+	s.log.Info("stopped", "idle_connections", s.idle.Load())
+	s.runtime.Load().Close()
+	return err
+}
+
+// bounds are the limits of one message's spool.
+func (s *Server) bounds(l Limits) spoolBounds {
+	return spoolBounds{
+		memory:  int64(l.Memory),
+		message: int64(l.Message),
+		total:   int64(l.Spool),
+		used:    &s.spooled,
+	}
+}
+
+// Reload puts another runtime in force, which the server owns from then on: transactions under way keep the one that
+// they began with. Listeners are bound once; a change of theirs other than certificates and limits asks for a restart.
+func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
+	rt.probe(ctx, s.log)
+	old := s.runtime.Load()
+	configs := make([]wire.Config, len(s.listeners))
+	s.runtime.Store(rt)
+	for i, bound := range s.listeners {
+		config := bound.config
+		for _, l := range rt.Config.Listen {
+			if l.Address == config.Address {
+				config = l
+			}
+		}
+		var err error
+		if configs[i], err = s.wireConfig(config); err != nil {
+			s.runtime.Store(old)
+			rt.Close()
+			return fmt.Errorf("listen %s: %w", config.Address, err)
+		}
+	}
+	for i, bound := range s.listeners {
+		bound.wire.SetConfig(configs[i])
+	}
+	old.Close()
+	s.log.Info("reloaded", "file", rt.Config.File, "rules", rt.ruleCount())
+	return nil
+}
+
+// use gives the runtime in force, acquired.
+func (s *Server) use() *Runtime {
+	for {
+		if rt := s.runtime.Load(); rt.acquire() {
+			return rt
+		}
+	}
+}
+
+func (rt *Runtime) ruleCount() int {
+	if rt.Rules == nil {
+		return 0
+	}
+	return len(rt.Rules.Rules())
+}
+
+// Close gives back what a server that never served has taken.
+func (s *Server) Close() {
+	s.unbind()
+	s.cancel()
+	s.runtime.Load().Close()
+}

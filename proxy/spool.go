@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// A spool holds one message while it is judged and forwarded: in memory up to a bound, beyond it in a temporary file
+// that has no name any more when the first byte is written to it, so that nothing is left behind whatever happens.
+type spool struct {
+	bounds  spoolBounds
+	mem     []byte
+	file    *os.File
+	size    int64
+	charged int64
+}
+
+// spoolBounds are the limits that a spool obeys.
+type spoolBounds struct {
+	memory  int64         // bytes of one message kept in memory
+	message int64         // bytes of one message
+	total   int64         // bytes of all messages under way
+	used    *atomic.Int64 // bytes of all messages under way now
+	dir     string        // where temporary files go; "" for the system's place
+}
+
+// What can be wrong with a message's size.
+var (
+	errTooLarge  = errors.New("message is larger than the limit")
+	errSpoolFull = errors.New("no room to spool the message")
+)
+
+// spoolFrom reads r to its end. On an error nothing is kept. When the message is larger than allowed the rest of r is
+// left unread.
+func spoolFrom(r io.Reader, b spoolBounds) (*spool, error) {
+	s := &spool{bounds: b}
+	if err := s.fill(r); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// spoolChunk is how much is read at a time. It is what a message is charged in.
+const spoolChunk = 32 << 10
+
+var spoolBuffers = sync.Pool{New: func() any {
+	b := make([]byte, spoolChunk)
+	return &b
+}}
+
+func (s *spool) fill(r io.Reader) error {
+	for {
+		if err := s.charge(spoolChunk); err != nil {
+			return err
+		}
+		n, err := s.readChunk(r)
+		s.size += int64(n)
+		switch {
+		case s.size > s.bounds.message:
+			return errTooLarge
+		case err == io.EOF: // the reader of DATA says so only after the final dot
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// readChunk reads once into memory, or, beyond the bound, through a buffer into the file.
+func (s *spool) readChunk(r io.Reader) (int, error) {
+	if s.file == nil && int64(len(s.mem)) < s.bounds.memory {
+		if cap(s.mem)-len(s.mem) < 512 {
+			grown := make([]byte, len(s.mem), max(8<<10, 2*cap(s.mem)))
+			copy(grown, s.mem)
+			s.mem = grown
+		}
+		n, err := r.Read(s.mem[len(s.mem):min(cap(s.mem), len(s.mem)+spoolChunk)])
+		s.mem = s.mem[:len(s.mem)+n]
+		return n, err
+	}
+	if err := s.open(); err != nil {
+		return 0, err
+	}
+	buf := spoolBuffers.Get().(*[]byte)
+	defer spoolBuffers.Put(buf)
+	n, err := r.Read(*buf)
+	if n > 0 {
+		if _, werr := s.file.Write((*buf)[:n]); werr != nil {
+			return 0, fullOr(werr)
+		}
+	}
+	return n, err
+}
+
+// open makes the file, unlinks it and moves the bytes in memory to it.
+func (s *spool) open() error {
+	if s.file != nil {
+		return nil
+	}
+	f, err := os.CreateTemp(s.bounds.dir, "postern-spool-*")
+	if err != nil {
+		return fullOr(err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return fmt.Errorf("unlinking the spool file: %w", err)
+	}
+	s.file = f
+	if _, err := f.Write(s.mem); err != nil {
+		return fullOr(err)
+	}
+	s.mem = nil
+	return nil
+}
+
+// fullOr tells a full disk from other failures.
+func fullOr(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
+		return fmt.Errorf("%w: %w", errSpoolFull, err)
+	}
+	return fmt.Errorf("spooling: %w", err)
+}
+
+// charge books bytes before they are read, when those booked are used up.
+func (s *spool) charge(n int64) error {
+	if s.size+n <= s.charged {
+		return nil
+	}
+	s.charged += n
+	if s.bounds.used.Add(n) > s.bounds.total {
+		return errSpoolFull
+	}
+	return nil
+}
+
+// Size is the message's length in bytes.
+func (s *spool) Size() int64 { return s.size }
+
+// ReadAt implements io.ReaderAt.
+func (s *spool) ReadAt(p []byte, off int64) (int, error) {
+	if s.file != nil {
+		return s.file.ReadAt(p, off)
+	}
+	if off >= int64(len(s.mem)) {
+		return 0, io.EOF
+	}
+	n := copy(p, s.mem[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Close gives back what the message used. It may be called more than once.
+func (s *spool) Close() {
+	if s == nil {
+		return
+	}
+	s.bounds.used.Add(-s.charged)
+	s.charged, s.mem = 0, nil
+	if s.file != nil {
+		s.file.Close()
+		s.file = nil
+	}
+}
