@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"postern/proxy"
+)
+
+var checkCommand = &command{
+	name:    "check",
+	args:    "[-config FILE]",
+	summary: "check the configuration, the rules and the tests in the rule files",
+	help: `
+Reads the configuration and everything that it names (certificates, lists, rule files), and runs the tests that stand
+in the rule files. Nothing is bound and no DNS is asked. Each error stands on a line of its own as
+file:line:column: what is wrong, what was expected. Exits 0 when the configuration can serve, else 1.`,
+	run: runCheck,
+}
+
+func runCheck(ctx context.Context, c *call) int {
+	path := c.flags.String("config", "", configHelp+" (default "+proxy.DefaultPath+")")
+	if code, ok := c.parse(); !ok {
+		return code
+	}
+	if c.flags.NArg() > 0 {
+		return c.misuse("unexpected argument %q", c.flags.Arg(0))
+	}
+	cfg, err := loadConfig(*path)
+	if err != nil {
+		return c.explain(err)
+	}
+	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{})
+	if err != nil {
+		return c.explain(err)
+	}
+	defer rt.Close()
+	name := cfg.File
+	if name == "" {
+		name = "embedded configuration"
+	}
+	rules, tests := 0, 0
+	if rt.Rules != nil {
+		rules, tests = len(rt.Rules.Rules()), len(rt.Rules.Tests())
+	}
+	fmt.Fprintf(c.stdout, "%s: OK, %d rules, %d rule tests passed\n", name, rules, tests)
+	return exitFine
+}

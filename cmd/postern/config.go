@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"postern/proxy"
+	"postern/rules/strict"
+)
+
+const configHelp = "the configuration `FILE`"
+
+// loadConfig reads the configuration that was named, else the one in the default place, else what is embedded.
+func loadConfig(path string) (*proxy.Config, error) {
+	if path != "" {
+		return proxy.LoadConfig(path)
+	}
+	_, err := os.Stat(proxy.DefaultPath)
+	switch {
+	case err == nil:
+		return proxy.LoadConfig(proxy.DefaultPath)
+	case errors.Is(err, fs.ErrNotExist):
+		return proxy.EmbeddedConfig("Maildir"), nil
+	}
+	return nil, err
+}
+
+// build makes a runtime and prints its warnings.
+func (c *call) build(ctx context.Context, cfg *proxy.Config, opt proxy.RuntimeOptions) (*proxy.Runtime, error) {
+	rt, err := proxy.NewRuntime(ctx, cfg, opt)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range rt.Warnings {
+		fmt.Fprintf(c.stderr, "warning: %s\n", w)
+	}
+	return rt, nil
+}
+
+// explain prints an error: problems with positions stand a line each, without more words, so that editors find them.
+func (c *call) explain(err error) int {
+	var problems strict.Problems
+	if errors.As(err, &problems) {
+		fmt.Fprintln(c.stderr, problems.Error())
+		return exitBad
+	}
+	return c.fail(err)
+}
+
+func suggest(got string, known []string) string { return strict.Suggest(got, known) }
