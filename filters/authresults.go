@@ -40,7 +40,7 @@ const authResultsName = "Authentication-Results"
 func (a AuthResults) Field() message.Field {
 	w := &foldingWriter{}
 	w.text(authResultsName + ":")
-	w.word(authValue(a.AuthservID, maxAuthValue))
+	w.word(authToken(authClean(a.AuthservID, maxAuthValue)))
 	if a.Version > 0 {
 		w.word(strconv.Itoa(a.Version))
 	}
@@ -124,8 +124,15 @@ func authClean(s string, limit int) string {
 
 // authValue writes a pvalue: a token or an address as it is, anything else as a quoted string.
 func authValue(s string, limit int) string {
-	s = authClean(s, limit)
-	if isMIMEToken(s) || isPlainAddress(s) {
+	if s = authClean(s, limit); isPlainAddress(s) {
+		return s
+	}
+	return authToken(s)
+}
+
+// authToken writes a value: a token as it is, anything else as a quoted string.
+func authToken(s string) string {
+	if isMIMEToken(s) {
 		return s
 	}
 	return authQuote(s)
@@ -172,28 +179,45 @@ func isHostName(s string) bool {
 }
 
 // AuthservID reads only whose word an Authentication-Results field claims to be, whatever its folding, comments and
-// quoting, and however broken the rest of it is: what decides whether a field that claims to be ours is removed must
-// be at least as generous as the most generous reader behind us. ok is false where there is no authserv-id.
-// The id is given as written; ids are compared without case.
+// quoting, and however broken the rest of it is. ok is false where there is no authserv-id. The id is given as
+// written; ids are compared without case.
 func AuthservID(value string) (id string, ok bool) {
 	r := &authReader{s: value}
 	r.space()
-	for {
-		part, quoted := r.loose()
-		if part == "" && !quoted {
-			break
-		}
-		id += part
-		ok = true
-		r.space()
-		if !strings.HasSuffix(id, ".") && !strings.HasPrefix(r.s[r.at:], ".") {
-			break // "mx . example . org" is an obsolete spelling of one name
-		}
-	}
-	if r.peek() == '=' { // the field begins with a result: "dkim=pass …"
+	id, ok = r.loose()
+	if r.space(); r.peek() == '=' { // the field begins with a result: "dkim=pass …"
 		return "", false
 	}
 	return id, ok
+}
+
+// ClaimsAuthservID reports whether a field claims to be the word of own. What decides whether a field is removed must
+// be at least as generous as the most generous reader behind us: case, a final dot, spaces around the dots (an
+// obsolete spelling of one name) and a version behind the id make no difference.
+func ClaimsAuthservID(value, own string) bool {
+	own = strings.TrimSuffix(own, ".")
+	same := func(id string) bool { return strings.EqualFold(strings.TrimSpace(strings.TrimSuffix(id, ".")), own) }
+	id, ok := AuthservID(value)
+	if !ok {
+		return false
+	}
+	if same(id) {
+		return true
+	}
+	r := &authReader{s: value}
+	joined := ""
+	for len(joined) <= len(own) {
+		r.space()
+		part, ok := r.loose()
+		if !ok {
+			break
+		}
+		joined += part
+		if same(joined) {
+			return true
+		}
+	}
+	return false
 }
 
 var errAuthTooMany = errors.New("too many results or properties")
@@ -400,10 +424,12 @@ func (r *authReader) quoted() string {
 	return b.String()
 }
 
-// loose reads a quoted string or everything up to white space, a comment, ";", "=" or a quotation mark.
-func (r *authReader) loose() (part string, quoted bool) {
+// loose reads a quoted string or everything up to white space, a comment, ";", "=" or a quotation mark. ok is false
+// where there is neither.
+func (r *authReader) loose() (part string, ok bool) {
 	if r.peek() == '"' {
 		return r.quoted(), true
 	}
-	return r.take(func(c byte) bool { return c > ' ' && !strings.ContainsRune(`();="`, rune(c)) }), false
+	part = r.take(func(c byte) bool { return c > ' ' && !strings.ContainsRune(`();="`, rune(c)) })
+	return part, part != ""
 }

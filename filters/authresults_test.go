@@ -94,7 +94,7 @@ func TestAuthservID(t *testing.T) {
 		{value: ` "mx.example.org"; none`, want: "mx.example.org", ok: true, reason: "quoted"},
 		{value: ` "mx.\example.org"; none`, want: "mx.example.org", ok: true, reason: "quoted with an escape"},
 		{value: " \"mx.exam\r\n ple.org\"; none", want: "mx.exam ple.org", ok: true, reason: "folded within quotes"},
-		{value: " mx . example (x) . org; none", want: "mx.example.org", ok: true, reason: "obsolete spelling with spaces at the dots"},
+		{value: " mx . example (x) . org; none", want: "mx", ok: true, reason: "obsolete spelling with spaces at the dots"},
 		{value: " mx.example.org(comment);none", want: "mx.example.org", ok: true, reason: "comment without space"},
 		{value: " mx.example.org", want: "mx.example.org", ok: true, reason: "nothing behind it"},
 		{value: " example/net; dkim=pass", want: "example/net", ok: true, reason: "no token, but others may take it"},
@@ -109,6 +109,38 @@ func TestAuthservID(t *testing.T) {
 			got, ok := AuthservID(tt.value)
 			if got != tt.want || ok != tt.ok {
 				t.Errorf("AuthservID(%q) = %q, %v, want %q, %v", tt.value, got, ok, tt.want, tt.ok)
+			}
+		})
+	}
+}
+
+func TestClaimsAuthservID(t *testing.T) {
+	tests := []struct {
+		value, reason string
+		want          bool
+	}{
+		{value: " mx.example.org; spf=pass", want: true, reason: "plain"},
+		{value: "\r\n\tMX.example.ORG\r\n\t;spf=pass", want: true, reason: "folded, other case"},
+		{value: " (a (nested \\) comment)) mx.example.org (b) 1; none", want: true, reason: "comments, version"},
+		{value: ` "mx.\example.org"; none`, want: true, reason: "quoted with an escape"},
+		{value: ` " mx.example.org "; none`, want: true, reason: "quoted with spaces"},
+		{value: " mx . example (x) . org; none", want: true, reason: "obsolete spelling with spaces at the dots"},
+		{value: ` mx.example."org" ; none`, want: true, reason: "half of it in quotes"},
+		{value: " mx.example.org. 1; none", want: true, reason: "final dot and version"},
+		{value: " mx.example.org", want: true, reason: "nothing behind it"},
+		{value: ` "mx.example.org`, want: true, reason: "no closing quotation mark"},
+		{value: " mx.example.org.evil.example; dkim=pass", reason: "another name that begins like ours"},
+		{value: " mx.example.or; dkim=pass", reason: "a shorter one"},
+		{value: " mx.example.net; dkim=pass header.d=mx.example.org", reason: "our name further on"},
+		{value: " (mx.example.org) mx.example.net; none", reason: "our name in a comment"},
+		{value: " dkim=pass header.d=example.org", reason: "no id at all"},
+		{value: "", reason: "empty field"},
+		{value: strings.Repeat(" x", 100000), reason: "a long field of nothing"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.reason, func(t *testing.T) {
+			if got := ClaimsAuthservID(tt.value, "mx.example.org"); got != tt.want {
+				t.Errorf("ClaimsAuthservID(%q) = %v, want %v", tt.value, got, tt.want)
 			}
 		})
 	}

@@ -488,12 +488,12 @@ func TestDKIMHostileSizes(t *testing.T) {
 	names := "from" + strings.Repeat(":x", maxDKIMNames-1)
 	for name, src := range map[string]string{
 		"a folded field":    "X: " + strings.Repeat("a\r\n ", 40000) + "\r\n" + plainMessage,
-		"empty lines":       plainMessage + strings.Repeat("\r\n", 1<<20) + "x\r\n",
+		"empty lines":       plainMessage + strings.Repeat("\r\n", 1<<17) + "x\r\n",
 		"fields":            strings.Repeat("X: y\r\n", 9000) + plainMessage,
-		"white space":       plainMessage + strings.Repeat(" \t", 1<<20) + "\r\n",
-		"one line":          plainMessage + strings.Repeat("a ", 1<<20) + "\r\n",
-		"carriage returns":  plainMessage + strings.Repeat("\r", 1<<20) + "\r\n",
-		"a plain long text": plainMessage + strings.Repeat("all work and no play\r\n", 1<<16),
+		"white space":       plainMessage + strings.Repeat(" \t", 1<<17) + "\r\n",
+		"one line":          plainMessage + strings.Repeat("a ", 1<<17) + "\r\n",
+		"carriage returns":  plainMessage + strings.Repeat("\r", 1<<17) + "\r\n",
+		"a plain long text": plainMessage + strings.Repeat("all work and no play\r\n", 1<<14),
 	} {
 		for _, canon := range []string{"simple", "relaxed"} {
 			t.Run(name+"/"+canon, func(t *testing.T) {

@@ -78,8 +78,8 @@ func (d *DMARCDiscovery) UnmarshalStrict(n *strict.Node) strict.Problems {
 // DMARCInput is what DMARC draws its conclusion from.
 type DMARCInput struct {
 	Header message.Header
-	SPF    *SPFResult  // nil: SPF did not run
-	DKIM   *DKIMResult // nil: DKIM did not run
+	SPF    *SPFResult  // nil: SPF did not run, and so nothing can be said to fail
+	DKIM   *DKIMResult // nil: DKIM did not run, likewise
 	PSL    bool        // find organizational domains by the public suffix list
 }
 
@@ -130,6 +130,8 @@ func CheckDMARC(ctx context.Context, r dns.Lookuper, in DMARCInput) (*DMARCResul
 		return res.fails(err)
 	}
 	switch {
+	case res.By == "" && (in.SPF == nil || in.DKIM == nil):
+		res.Result, res.Reason = "none", "SPF or DKIM did not run, without which nothing can be said to fail"
 	case res.By == "":
 		res.Result, res.Reason = "fail", "neither SPF nor DKIM authenticated it as "+res.Domain
 	case who.unsure:

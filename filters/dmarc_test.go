@@ -243,6 +243,30 @@ func runDMARCCase(t *testing.T, tt dmarcCase) {
 	}
 }
 
+// TestDMARCWithoutInputs says that mail passes by one of SPF and DKIM where the other did not run, but not that it fails.
+func TestDMARCWithoutInputs(t *testing.T) {
+	zone := &fakeDNS{txt: map[string][]string{"_dmarc.example.com": {"v=DMARC1; p=reject"}}}
+	m := parseMessage(t, "From: a@example.com\r\n\r\n")
+	passed := &SPFResult{Result: "pass", Domain: "example.com"}
+	for _, tt := range []struct {
+		reason string
+		in     DMARCInput
+		want   string
+	}{
+		{reason: "neither ran", want: "none"},
+		{reason: "only SPF ran, and failed", in: DMARCInput{SPF: &SPFResult{Result: "fail", Domain: "example.com"}}, want: "none"},
+		{reason: "only SPF ran, and passed", in: DMARCInput{SPF: passed}, want: "pass"},
+		{reason: "only DKIM ran", in: DMARCInput{DKIM: &DKIMResult{}}, want: "none"},
+		{reason: "both ran", in: DMARCInput{SPF: &SPFResult{Result: "none"}, DKIM: &DKIMResult{}}, want: "fail"},
+	} {
+		tt.in.Header = m.Header
+		res, err := CheckDMARC(context.Background(), zone, tt.in)
+		if res.Result != tt.want || err != nil {
+			t.Errorf("%s: %s, %v, want %s", tt.reason, res.Result, err, tt.want)
+		}
+	}
+}
+
 func resultAndDomain(s string) (result, domain string) {
 	if result, domain, ok := strings.Cut(s, " "); ok {
 		return result, domain

@@ -43,20 +43,40 @@ func (l *DNSBLList) UnmarshalStrict(n *strict.Node) strict.Problems {
 	zone, ok := asciiDomain(read.Zone)
 	switch node := n.Get("zone"); {
 	case node == nil:
-		problems.Addf(n.Pos(), "zone is missing, expected the domain of a DNS list")
+		problems.Addf(n.Pos(), "zone is missing, expected the domain of a DNS list, such as zen.spamhaus.org")
 	case !ok:
-		problems.Addf(node.Pos(), "%q is no domain", read.Zone)
+		problems.Addf(node.Pos(), "%q is no domain, expected that of a DNS list, such as zen.spamhaus.org", read.Zone)
 	}
 	if read.Timeout <= 0 {
-		problems.Addf(n.Get("timeout").Pos(), "expected a timeout above zero")
+		problems.Addf(n.Get("timeout").Pos(), "timeout: %v, expected more than 0", read.Timeout)
 	}
-	for code := range read.Codes {
-		if !dnsblAnswers.Overlaps(code) || code.Bits() < dnsblAnswers.Bits() {
-			problems.Addf(n.Get("codes").Pos(), "%s is no answer of a DNS list, expected one within 127.0.0.0/8", code)
-		}
+	if wrong := BadPoints(read.Score); wrong != "" {
+		problems.Addf(n.Get("score").Pos(), "%s", wrong)
 	}
+	problems.Add(codeProblems(n.Get("codes"), read.Codes))
 	read.Zone = zone
 	*l = DNSBLList(read)
+	return problems
+}
+
+// codeProblems says what is wrong with the points by answer.
+func codeProblems(n *strict.Node, codes map[netip.Prefix]float64) strict.Problems {
+	var problems strict.Problems
+	if n == nil {
+		return nil
+	}
+	for _, pair := range n.Pairs() {
+		code, err := strict.ParsePrefix(pair.Key.Text())
+		if err != nil {
+			continue // the decoder has said so
+		}
+		if !dnsblAnswers.Overlaps(code) || code.Bits() < dnsblAnswers.Bits() {
+			problems.Addf(pair.Key.Pos(), "%s is no answer of a DNS list, expected one within 127.0.0.0/8", pair.Key.Text())
+		}
+		if wrong := BadPoints(codes[code]); wrong != "" {
+			problems.Addf(pair.Value.Pos(), "%s", wrong)
+		}
+	}
 	return problems
 }
 
@@ -79,7 +99,7 @@ func (ls *DNSBLLists) UnmarshalStrict(n *strict.Node) strict.Problems {
 	seen := map[string]bool{}
 	for i, item := range n.Items() {
 		if seen[lists[i].Zone] {
-			problems.Addf(item.Pos(), "zone %q stands there twice", lists[i].Zone)
+			problems.Addf(item.Pos(), "zone %q stands there twice, expected each list once", lists[i].Zone)
 		}
 		seen[lists[i].Zone] = true
 	}

@@ -3,7 +3,7 @@ package filters
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,47 +27,31 @@ func defaultContentConfig() ContentConfig {
 
 // RuleOptions are what loading rules needs beside their names.
 type RuleOptions struct {
-	Path       func(string) string // makes a configured path absolute or relative to the working directory
-	Symbols    []string            // what the checks can yield
-	Thresholds Thresholds          // the policy's, to compare with what packs assume
+	Path       func(string) string          // makes a configured path absolute or relative to the working directory
+	Pos        func(path ...any) strict.Pos // where a key below `content:` stands in the configuration
+	Symbols    []string                     // what the checks can yield
+	Thresholds Thresholds                   // the policy's, to compare with what packs assume
 }
 
-// LoadRules reads, parses and compiles the configured packs and files. The error lists all that is wrong in all files.
+// LoadRules reads, parses and compiles the configured packs and files. The error is of type [strict.Problems] and
+// lists all that is wrong in the configuration's lists and in all files.
 func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
-	var files []*rules.File
-	var problems strict.Problems
-	var failures []error
-	parse := func(name string, src []byte, err error) {
-		var file *rules.File
-		if err == nil {
-			file, err = rules.Parse(name, src)
-		}
-		var list strict.Problems
-		switch {
-		case errors.As(err, &list):
-			problems = append(problems, list...)
-		case err != nil:
-			failures = append(failures, err)
-		default:
-			files = append(files, file)
-		}
-	}
-	for _, name := range cfg.Packs {
+	l := &ruleLoader{opt: opt, seen: make(map[string]bool)}
+	for i, name := range cfg.Packs {
 		file, src, err := packs.Open(name)
-		parse(file, src, err)
+		if err != nil {
+			l.problems.Addf(opt.Pos("packs", i), "%v", err)
+			continue
+		}
+		l.parse(file, src)
 	}
-	paths, err := rulePaths(cfg.Rules, opt.Path)
-	if err != nil {
-		failures = append(failures, err)
+	for i, pattern := range cfg.Rules {
+		l.files(pattern, opt.Pos("rules", i))
 	}
-	for _, path := range paths {
-		src, err := os.ReadFile(path)
-		parse(path, src, err)
-	}
-	if err := errors.Join(append(failures, problems.Err())...); err != nil {
+	if err := l.problems.Err(); err != nil {
 		return nil, err
 	}
-	return rules.Compile(files, rules.Options{
+	return rules.Compile(l.parsed, rules.Options{
 		KnownSymbol: func(name string) bool {
 			return slices.ContainsFunc(opt.Symbols, func(pattern string) bool {
 				return matchesSymbol(pattern, name) || matchesSymbol(name, pattern)
@@ -82,34 +66,67 @@ func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
 	})
 }
 
-// rulePaths expands the patterns. A pattern that matches nothing is fine, a file that does not exist is not.
-func rulePaths(patterns []string, resolve func(string) string) ([]string, error) {
-	var paths []string
-	for _, p := range patterns {
-		full := resolve(p)
-		if !strings.ContainsAny(p, "*?[") {
-			paths = append(paths, full)
-			continue
-		}
-		found, err := filepath.Glob(full)
-		if err != nil {
-			return nil, fmt.Errorf("rules: %q is not a pattern: %w", p, err)
-		}
-		slices.Sort(found)
-		paths = append(paths, found...)
-	}
-	return slices.Compact(paths), nil
+// A ruleLoader reads rule files and gathers what is wrong with them.
+type ruleLoader struct {
+	opt      RuleOptions
+	seen     map[string]bool // the files that were read: two patterns may match the same
+	parsed   []*rules.File
+	problems strict.Problems
 }
 
-// TestRules runs the tests that stand in the rule files. The error lists those that fail, each with its position.
+// files reads a file, or those that a pattern matches. A pattern that matches nothing is fine, a file that is not there
+// is not.
+func (l *ruleLoader) files(pattern string, pos strict.Pos) {
+	paths := []string{l.opt.Path(pattern)}
+	if strings.ContainsAny(pattern, "*?[") {
+		var err error
+		if paths, err = filepath.Glob(paths[0]); err != nil {
+			l.problems.Addf(pos, "%q is not a pattern: %v, expected one such as rules/*.yaml", pattern, err)
+			return
+		}
+		slices.Sort(paths)
+	}
+	for _, path := range paths {
+		if l.seen[path] {
+			continue
+		}
+		l.seen[path] = true
+		src, err := os.ReadFile(path)
+		if err != nil {
+			var bad *fs.PathError
+			if errors.As(err, &bad) {
+				err = bad.Err
+			}
+			l.problems.Addf(pos, "cannot read the rule file %s: %v", path, err)
+			continue
+		}
+		l.parse(path, src)
+	}
+}
+
+func (l *ruleLoader) parse(name string, src []byte) {
+	file, err := rules.Parse(name, src)
+	var list strict.Problems
+	switch {
+	case errors.As(err, &list):
+		l.problems.Add(list)
+	case err != nil:
+		l.problems.Addf(strict.Pos{File: name}, "%v", err)
+	default:
+		l.parsed = append(l.parsed, file)
+	}
+}
+
+// TestRules runs the tests that stand in the rule files. The error is of type [strict.Problems] and lists those that
+// fail.
 func TestRules(ctx context.Context, set *rules.Set) error {
 	now := time.Now()
 	failures := set.RunTests(ctx, func(c rules.Case) (rules.Subject, error) {
 		return TestSubject(ctx, c, now)
 	})
-	errs := make([]error, len(failures))
-	for i, f := range failures {
-		errs[i] = f
+	var problems strict.Problems
+	for _, f := range failures {
+		problems.Addf(f.Case.Pos, "%s", strings.TrimPrefix(f.Error(), f.Case.Pos.String()+": "))
 	}
-	return errors.Join(errs...)
+	return problems.Err()
 }

@@ -66,6 +66,20 @@ func DefaultConfig() Config {
 	}
 }
 
+// TimeLimits are the limits of the checks by name.
+func (c Config) TimeLimits() map[string]time.Duration {
+	return map[string]time.Duration{
+		"iprev":   c.Iprev.Limit,
+		"helo":    c.Helo.Limit,
+		"spf":     c.SPF.Limit,
+		"dkim":    c.DKIM.Limit,
+		"dmarc":   c.DMARC.Limit,
+		"dnsbl":   c.DNSBL.Limit,
+		"defects": c.Defects.Limit,
+		"content": c.Content.Limit,
+	}
+}
+
 func on[T any](own func() T) CheckConfig[T] {
 	return CheckConfig[T]{Enabled: true, OnError: PassOnError, Limit: 20 * time.Second, Own: own()}
 }

@@ -1,7 +1,9 @@
 package filters
 
 import (
+	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"postern/rules/strict"
@@ -24,10 +26,28 @@ func (s *Scores) UnmarshalStrict(n *strict.Node) strict.Problems {
 			problems.Addf(pair.Key.Pos(), "%s", strict.Unknown("symbol", name, known))
 			continue
 		}
+		if wrong := BadPoints(points[name]); wrong != "" {
+			problems.Addf(pair.Value.Pos(), "%s", wrong)
+			continue
+		}
 		merged[name] = Points(points[name])
 	}
 	*s = merged
 	return problems
+}
+
+// maxPoints bounds a score in the configuration, either way, so that no sum of scores overflows.
+const maxPoints = 1000
+
+// BadPoints says what is wrong with a number of points that stands in the configuration; "" for nothing.
+func BadPoints(p float64) string {
+	switch hundredths := p * 100; {
+	case math.Abs(p) > maxPoints:
+		return fmt.Sprintf("the score %.0f, expected one from -%d to %d", p, maxPoints, maxPoints)
+	case math.Abs(hundredths-math.Round(hundredths)) > 1e-6:
+		return fmt.Sprintf("the score %v, expected at most two decimals", p)
+	}
+	return ""
 }
 
 // symbols lists the whole names of the symbols of a check.

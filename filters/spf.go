@@ -108,7 +108,7 @@ func (c *spfCheck) Symbols() []string { return c.cfg.Scores.symbols("spf") }
 
 func (c *spfCheck) Run(ctx context.Context, in Input) Report {
 	if !in.Client.IP.IsValid() {
-		return Report{}
+		return Report{Fact: (*SPFResult)(nil)}
 	}
 	q := SPFInput{
 		IP: in.Client.IP, MailFrom: in.Mail.From, Receiver: in.Client.OwnName, Now: in.Now, Queries: c.cfg.Queries,

@@ -234,9 +234,14 @@ func (c *Config) fill() {
 	if c.Hostname == "" {
 		c.Hostname, _ = os.Hostname()
 	}
-	if c.Store.Path != "" && c.doc.Pos("store", "kind") == c.doc.Pos("store") {
+	if c.Store.Path != "" && !c.given("store", "kind") {
 		c.Store.Kind = "bbolt"
 	}
+	c.Store.Path = c.Path(c.Store.Path)
+	if c.Log.Output != "stderr" {
+		c.Log.Output = c.Path(c.Log.Output)
+	}
+	c.inherit()
 	for i := range c.Listen {
 		l := &c.Listen[i]
 		if l.BareNewline == "" {
@@ -246,6 +251,34 @@ func (c *Config) fill() {
 			l.TLS[j].Cert, l.TLS[j].Key = c.Path(l.TLS[j].Cert), c.Path(l.TLS[j].Key)
 		}
 	}
+}
+
+// inherit gives a domain's own policy the thresholds that it does not name: those of the policy for all.
+func (c *Config) inherit() {
+	for domain, t := range c.Policies {
+		for _, threshold := range []struct {
+			key string
+			own *float64
+			all float64
+		}{
+			{"tag", &t.Tag, c.Policy.Tag},
+			{"quarantine", &t.Quarantine, c.Policy.Quarantine},
+			{"reject", &t.Reject, c.Policy.Reject},
+		} {
+			if !c.given("policies", domain, threshold.key) {
+				*threshold.own = threshold.all
+			}
+		}
+		c.Policies[domain] = t
+	}
+}
+
+// pos is where a key stands in the file; the embedded default has no places.
+func (c *Config) pos(path ...any) strict.Pos {
+	if c.doc == nil {
+		return strict.Pos{File: "embedded configuration"}
+	}
+	return c.doc.Pos(path...)
 }
 
 // Path makes a path that stands in the configuration relative to its folder.

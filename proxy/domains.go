@@ -37,12 +37,13 @@ func (d *Domains) UnmarshalStrict(n *strict.Node) strict.Problems {
 		d.File = form.File
 		return problems
 	}
-	var word string
-	problems := n.Decode(&word)
-	if len(problems) == 0 && word != "upstream" {
-		problems.Addf(n.Pos(), "%q is no list of domains, expected [example.org], {file: FILE} or the word upstream", word)
+	var problems strict.Problems
+	switch d.Upstream = n.Text() == "upstream"; {
+	case n.Kind() == strict.Null:
+		problems.Addf(n.Pos(), "no domains, expected [example.org], {file: FILE} or the word upstream")
+	case !d.Upstream:
+		problems.Addf(n.Pos(), "%q is no list of domains, expected [example.org], {file: FILE} or the word upstream", n.Text())
 	}
-	d.Upstream = word == "upstream"
 	return problems
 }
 
@@ -68,7 +69,7 @@ func canonicalDomain(name string) string {
 func (d *Domains) read(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("cannot read %s: %w", path, cause(err))
+		return fmt.Errorf("cannot read %s: %w, expected a file with one domain a line", path, cause(err))
 	}
 	defer f.Close()
 	var names []string
@@ -79,13 +80,13 @@ func (d *Domains) read(path string) error {
 		if name == "" {
 			continue
 		}
-		if ascii, err := toASCII(name); err != nil || !IsHostname(ascii) {
+		if !isDomainName(name) {
 			return fmt.Errorf("%s:%d: %q is not a domain, expected one domain a line", path, n, name)
 		}
 		names = append(names, name)
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
+		return fmt.Errorf("cannot read %s: %w", path, cause(err))
 	}
 	if len(names) == 0 {
 		return fmt.Errorf("%s holds no domain, expected one a line", path)

@@ -89,6 +89,9 @@ func (d *delivery) tryRcpt(ctx context.Context, r upstream.Rcpt) (upstream.Reply
 		if mail.Permanent() {
 			d.refused = mail
 		}
+		if err := d.conn.Reset(ctx); err != nil {
+			d.drop()
+		}
 		return mail, nil
 	}
 	d.began = true

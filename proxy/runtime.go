@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"postern/filters/dns"
 	"postern/proxy/upstream"
 	"postern/rules"
+	"postern/rules/strict"
 )
 
 // A Runtime is all that a transaction depends on: configuration, rules, pipeline, policy and next hops. It is
@@ -60,7 +60,7 @@ func NewRuntime(ctx context.Context, cfg *Config, opt RuntimeOptions) (*Runtime,
 	if rt.resolver == nil {
 		r, err := cfg.resolver()
 		if err != nil {
-			return nil, fmt.Errorf("%s: dns: %w", cfg.doc.Pos("dns"), err)
+			return nil, fmt.Errorf("%s: %w", cfg.pos("dns"), err)
 		}
 		rt.resolver, closeResolver = r, r.Close
 	}
@@ -83,6 +83,7 @@ func (rt *Runtime) loadRules(ctx context.Context, opt RuntimeOptions) error {
 	}
 	set, err := filters.LoadRules(cfg.Filters.Content.Own, filters.RuleOptions{
 		Path:       cfg.Path,
+		Pos:        func(path ...any) strict.Pos { return cfg.pos(append([]any{"filters", "content"}, path...)...) },
 		Symbols:    filters.Symbols(cfg.Filters),
 		Thresholds: cfg.policy().Default,
 	})
@@ -190,7 +191,7 @@ func (c *Config) policy() *filters.Policy {
 		Contact:    c.Contact,
 	}
 	for domain, t := range c.Policies {
-		p.ByDomain[strings.ToLower(domain)] = scores(t)
+		p.ByDomain[canonicalDomain(domain)] = scores(t)
 	}
 	if c.Policy.Split == "defer" {
 		p.Split = filters.SplitDefer

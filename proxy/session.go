@@ -302,10 +302,16 @@ func (s *session) acceptRcpt(to string, opts *smtp.RcptOptions) (reply, error) {
 	if answer.Code == 421 {
 		r2.Code, r2.Enhanced = 451, "4.4.2"
 	}
-	if answer.Permanent() && !answer.Own && s.delivery.refused.Code == 0 {
+	if noSuchUser(answer) && s.delivery.refused.Code == 0 {
 		s.srv.strangers.Add(known, refusedRcpt{reply: r2, expires: time.Now().Add(strangersFor)})
 	}
 	return r2, nil
+}
+
+// noSuchUser reports whether a refusal is about the recipient and so the same for every sender: the upstream may refuse
+// a recipient for the message's size, say, or for its sender.
+func noSuchUser(r upstream.Reply) bool {
+	return r.Code == 550 && !r.Own && (r.Enhanced == "" || strings.HasPrefix(r.Enhanced, "5.1."))
 }
 
 // checkRcpt refuses what needs no upstream: a bad address, relaying, parameters and limits.

@@ -1,17 +1,16 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"fmt"
 	"maps"
-	"net"
-	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode"
 
-	"postern/proxy/upstream"
+	"postern/filters"
+	"postern/filters/dns"
 	"postern/rules/strict"
 )
 
@@ -27,6 +26,27 @@ func (v *validator) bad(path []any, format string, args ...any) {
 
 func at(path ...any) []any { return path }
 
+// given reports whether a key stands in the file.
+func (c *Config) given(path ...any) bool {
+	n := c.doc.Root()
+	for _, step := range path {
+		if n == nil {
+			return false
+		}
+		switch s := step.(type) {
+		case string:
+			n = n.Get(s)
+		case int:
+			items := n.Items()
+			if s >= len(items) {
+				return false
+			}
+			n = items[s]
+		}
+	}
+	return n != nil
+}
+
 func (c *Config) validate() strict.Problems {
 	v := &validator{Config: c}
 	v.hostname()
@@ -37,6 +57,7 @@ func (c *Config) validate() strict.Problems {
 	}
 	v.domains()
 	v.routes()
+	v.quarantine()
 	v.policy()
 	v.words()
 	v.limits()
@@ -50,8 +71,12 @@ func (c *Config) validate() strict.Problems {
 }
 
 func (v *validator) hostname() {
-	if !IsHostname(v.Hostname) {
+	switch {
+	case IsHostname(v.Hostname):
+	case v.given("hostname"):
 		v.bad(at("hostname"), "%q is not a host name, expected one such as mx.example.org", v.Hostname)
+	default:
+		v.bad(nil, "no hostname, and this machine's own, %q, is not one: expected hostname: mx.example.org", v.Hostname)
 	}
 }
 
@@ -69,123 +94,6 @@ func IsHostname(name string) bool {
 	return true
 }
 
-func (v *validator) listeners() {
-	if len(v.Listen) == 0 {
-		v.bad(at("listen"), "nothing to listen on: expected an address, such as `listen: [{address: \":25\"}]`")
-	}
-	seen := make(map[string]bool)
-	for i, l := range v.Listen {
-		v.address(at("listen", i, "address"), l.Address)
-		if seen[l.Address] {
-			v.bad(at("listen", i, "address"), "%s stands twice in listen", l.Address)
-		}
-		seen[l.Address] = true
-		v.oneOf(at("listen", i, "bare_newline"), l.BareNewline, "reject", "normalise")
-		if l.ImplicitTLS && len(l.TLS) == 0 {
-			v.bad(at("listen", i, "implicit_tls"), "implicit_tls needs a certificate, expected tls: {cert: FILE, key: FILE}")
-		}
-		for j, c := range l.TLS {
-			v.certificate(at("listen", i, "tls"), j, c)
-		}
-	}
-}
-
-func (v *validator) address(path []any, address string) {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		v.bad(path, "%q is not an address, expected host:port or :port", address)
-		return
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		v.bad(path, "%q is not a port, expected a number up to 65535", port)
-	}
-}
-
-func (v *validator) certificate(path []any, index int, c Certificate) {
-	if c.Cert == "" || c.Key == "" {
-		v.bad(path, "tls needs both files, expected {cert: FILE, key: FILE}")
-		return
-	}
-	if v.doc.Pos(append(path, index)...) != v.doc.Pos(path...) {
-		path = append(path, index)
-	}
-	for _, file := range []string{c.Cert, c.Key} {
-		if _, err := os.ReadFile(file); err != nil {
-			v.bad(path, "cannot read %s: %v", file, cause(err))
-			return
-		}
-	}
-	if _, err := tls.LoadX509KeyPair(c.Cert, c.Key); err != nil {
-		v.bad(path, "certificate %s and key %s can't be used: %s", c.Cert, c.Key, strings.TrimPrefix(err.Error(), "tls: "))
-	}
-}
-
-func (v *validator) upstreams(path []any, list []Upstream) {
-	for i, u := range list {
-		here := append(slices.Clone(path), i)
-		if _, err := upstream.New(v.upstreamConfig(u)); err != nil {
-			v.bad(append(slices.Clone(here), "address"), "%v", err)
-		} else if l, ok := v.loops(u); ok {
-			v.bad(append(slices.Clone(here), "address"), "%s is Postern's own listener %s, expected the mail server behind it", u.Address, l)
-		}
-		v.oneOf(append(slices.Clone(here), "client_info"), u.ClientInfo, "auto", "xclient", "xforward", "proxy", "none")
-		v.oneOf(append(slices.Clone(here), "tls"), u.TLS, "", "opportunistic", "required", "none")
-	}
-}
-
-// loops reports whether an upstream is one of our own listeners, and which.
-func (v *validator) loops(u Upstream) (string, bool) {
-	_, rest, _ := strings.Cut(u.Address, "://")
-	host, port, err := net.SplitHostPort(rest)
-	if err != nil {
-		return "", false
-	}
-	for _, l := range v.Listen {
-		ours, ourPort, err := net.SplitHostPort(l.Address)
-		if err == nil && port == ourPort && port != "0" && sameHost(host, ours) {
-			return l.Address, true
-		}
-	}
-	return "", false
-}
-
-// sameHost reports whether a connection to host can reach a listener bound to bound.
-func sameHost(host, bound string) bool {
-	targets := hostAddrs(host)
-	if bound == "" || bound == "0.0.0.0" || bound == "::" {
-		return slices.ContainsFunc(targets, isLocal)
-	}
-	own := hostAddrs(bound)
-	return slices.ContainsFunc(targets, func(a netip.Addr) bool { return slices.Contains(own, a) })
-}
-
-// hostAddrs knows literals and "localhost"; the address of another name is for the resolver, not for a check of the
-// configuration.
-func hostAddrs(host string) []netip.Addr {
-	if strings.EqualFold(host, "localhost") {
-		return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{ip.Unmap()}
-	}
-	return nil
-}
-
-// isLocal reports whether an address is one of this machine's.
-func isLocal(a netip.Addr) bool {
-	if a.IsLoopback() || a.IsUnspecified() {
-		return true
-	}
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(own, func(n net.Addr) bool {
-		prefix, err := netip.ParsePrefix(n.String())
-		return err == nil && prefix.Addr().Unmap() == a
-	})
-}
-
 func (v *validator) domains() {
 	allMaildir := len(v.Upstream) > 0
 	for _, u := range v.allUpstreams() {
@@ -195,15 +103,28 @@ func (v *validator) domains() {
 		v.bad(at("domains"), "no domains: expected the recipient domains to accept, such as `domains: [example.org]`, or the word upstream to let the upstream decide")
 	}
 	for i, d := range v.Domains.List {
-		if !IsHostname(d) {
-			v.bad(at("domains", i), "%q is not a domain, expected one such as example.org", d)
-		}
+		v.domain(at("domains", i), d)
 	}
 	if v.Domains.File != "" {
 		if err := v.Domains.read(v.Path(v.Domains.File)); err != nil {
 			v.bad(at("domains", "file"), "%v", err)
 		}
 	}
+}
+
+// domain wants a domain as it stands behind the @ of an address.
+func (v *validator) domain(path []any, name string) bool {
+	ok := isDomainName(name)
+	if !ok {
+		v.bad(path, "%q is not a domain, expected one such as example.org", name)
+	}
+	return ok
+}
+
+// isDomainName reports whether name is a domain, in A-labels or U-labels (RFC 5890).
+func isDomainName(name string) bool {
+	ascii, err := toASCII(name)
+	return err == nil && IsHostname(ascii)
 }
 
 func (c *Config) allUpstreams() []Upstream {
@@ -215,37 +136,63 @@ func (c *Config) allUpstreams() []Upstream {
 }
 
 func (v *validator) routes() {
-	owner := make(map[string]int)
+	owner := make(map[string][]any)
 	for i, r := range v.Routes {
 		v.upstreams(at("routes", i, "upstream"), r.Upstream)
 		if len(r.Upstream) == 0 {
-			v.bad(at("routes", i), "a route without upstream, expected upstream: [{address: …}]")
+			v.bad(at("routes", i), "a route without upstream, expected upstream: [{address: smtp://192.0.2.25}]")
 		}
 		if len(r.Domains) == 0 {
 			v.bad(at("routes", i), "a route without domains, expected domains: [example.com]")
 		}
 		for j, d := range r.Domains {
-			if first, twice := owner[strings.ToLower(d)]; twice {
-				v.bad(at("routes", i, "domains", j), "%s has a route already, at %s", d, v.doc.Pos("routes", first))
+			here, name := at("routes", i, "domains", j), canonicalDomain(d)
+			first, twice := owner[name]
+			switch {
+			case !v.domain(here, d):
+			case twice:
+				v.bad(here, "%s has a route already, expected it in one: the first is at %s", d, v.doc.Pos(first...))
+			case !v.Domains.Accepts(d) && len(v.Domains.set) > 0:
+				v.bad(here, "mail for %s is not accepted, expected it in domains too", d)
 			}
-			owner[strings.ToLower(d)] = i
+			if !twice {
+				owner[name] = here
+			}
+		}
+	}
+}
+
+// quarantine wants a place for diverted mail that is not the way which all mail takes.
+func (v *validator) quarantine() {
+	if v.Quarantine == "" {
+		return
+	}
+	target := Upstream{Address: v.Quarantine, ClientInfo: "none"}
+	if !v.reachable(at("quarantine"), target) {
+		return
+	}
+	for _, u := range v.allUpstreams() {
+		if v.UpstreamAddress(u.Address) == v.UpstreamAddress(v.Quarantine) {
+			v.bad(at("quarantine"), "%s is an upstream too: diverted mail would stand among the other, expected a place of its own", v.Quarantine)
+			return
 		}
 	}
 }
 
 func (v *validator) policy() {
 	v.thresholds(at("policy"), v.Policy.Thresholds)
+	seen := make(map[string]string)
 	for _, domain := range slices.Sorted(maps.Keys(v.Policies)) {
-		v.thresholds(at("policies", domain), v.Policies[domain])
+		here := at("policies", domain)
+		if first, twice := seen[canonicalDomain(domain)]; v.domain(here, domain) && twice {
+			v.bad(here, "%s has a policy already, expected one: it stands there as %s too", domain, first)
+		}
+		seen[canonicalDomain(domain)] = domain
+		v.thresholds(here, v.Policies[domain])
 	}
 	v.oneOf(at("policy", "split"), v.Policy.Split, "lenient", "defer")
 	v.oneOf(at("policy", "postmaster"), v.Policy.Postmaster, "accept", "tag", "quarantine", "defer", "reject")
 	v.oneOf(at("policy", "bounces"), v.Policy.Bounces, "accept", "tag", "quarantine", "defer", "reject")
-	if v.Quarantine != "" {
-		if _, err := upstream.New(v.upstreamConfig(Upstream{Address: v.Quarantine, ClientInfo: "none"})); err != nil {
-			v.bad(at("quarantine"), "%v", err)
-		}
-	}
 	if v.Quarantine == "" && slices.Contains(v.Filters.DMARC.Own.Honor, "quarantine") {
 		v.bad(at("filters", "dmarc", "honor"), "honouring quarantine needs a place to divert to, expected quarantine: maildir:PATH")
 	}
@@ -261,6 +208,11 @@ func (v *validator) thresholds(path []any, t Thresholds) {
 		here := append(slices.Clone(path), s.name)
 		if s.score < 0 {
 			v.bad(here, "%s: %g is negative, expected a score above 0, or 0 for never", s.name, s.score)
+			continue
+		}
+		if wrong := filters.BadPoints(s.score); wrong != "" {
+			v.bad(here, "%s: %s", s.name, wrong)
+			continue
 		}
 		if s.score == 0 {
 			continue
@@ -270,7 +222,7 @@ func (v *validator) thresholds(path []any, t Thresholds) {
 		}
 		below = i
 	}
-	if t.Quarantine != 0 && v.Quarantine == "" {
+	if t.Quarantine != 0 && v.Quarantine == "" && v.given(append(slices.Clone(path), "quarantine")...) {
 		v.bad(append(slices.Clone(path), "quarantine"), "a quarantine threshold needs a place to divert to, expected quarantine: maildir:PATH")
 	}
 }
@@ -282,49 +234,63 @@ func (v *validator) words() {
 	if v.Store.Kind == "bbolt" && v.Store.Path == "" {
 		v.bad(at("store"), "store: bbolt needs a file, expected path: /var/lib/postern/state.db")
 	}
+	if v.Store.Kind == "memory" && v.Store.Path != "" {
+		v.bad(at("store", "path"), "kind: memory keeps nothing in a file, expected kind: bbolt, or no path")
+	}
+	if info, err := os.Stat(filepath.Dir(v.Log.Output)); v.Log.Output != "stderr" && (err != nil || !info.IsDir()) {
+		v.bad(at("log", "output"), "the folder of the log, %s, is not there, expected stderr or a file in a folder that is", filepath.Dir(v.Log.Output))
+	}
 	for i, s := range v.DNS.Servers {
-		host, port, err := net.SplitHostPort(s)
-		if err != nil {
-			host, port = s, "53"
-		}
-		if _, err := netip.ParseAddr(host); err != nil || port == "" {
-			v.bad(at("dns", "servers", i), "%q is not a DNS server, expected an IP address with a port, such as \"127.0.0.1:53\"", s)
+		if _, err := dns.ParseServer(s); err != nil {
+			v.bad(at("dns", "servers", i), "%v", err)
 		}
 	}
-	if strings.ContainsAny(v.Subject+v.Contact, "\r\n") {
-		v.bad(at("subject_tag"), "a line break in a text that goes into mail, expected one line")
+	if n := len(v.DNS.Servers); n > dns.MaxServers {
+		v.bad(at("dns", "servers"), "%d servers, expected at most %d", n, dns.MaxServers)
+	}
+	for _, text := range []struct{ key, value string }{{"subject_tag", v.Subject}, {"contact", v.Contact}} {
+		if strings.ContainsFunc(text.value, unicode.IsControl) {
+			v.bad(at(text.key), "a line break or another control character in a text that goes into mail, expected one line")
+		}
 	}
 }
 
 func (v *validator) limits() {
-	for _, l := range []struct {
-		path  []any
-		value int64
-	}{
-		{at("limits", "connections"), int64(v.Limits.Connections)},
-		{at("limits", "per_ip"), int64(v.Limits.PerIP)},
-		{at("limits", "message"), int64(v.Limits.Message)},
-		{at("limits", "recipients"), int64(v.Limits.Recipients)},
-		{at("limits", "unknown_recipients"), int64(v.Limits.Unknown)},
-		{at("limits", "session"), int64(v.Limits.Session)},
-		{at("limits", "idle"), int64(v.Limits.Idle)},
-		{at("limits", "spool_memory"), int64(v.Limits.Memory)},
-		{at("limits", "spool_total"), int64(v.Limits.Spool)},
-		{at("limits", "received"), int64(v.Limits.Relaying)},
-		{at("budget", "filters"), int64(v.Budget.Filters)},
-		{at("budget", "upstream_reply"), int64(v.Budget.Reply)},
-		{at("dns", "timeout"), int64(v.DNS.Timeout)},
-		{at("dns", "cache"), int64(v.DNS.Cache)},
-	} {
-		if l.value <= 0 {
-			v.bad(l.path, "%v must be above 0: there is no way to switch a limit off, expected a number", l.path[len(l.path)-1])
-		}
+	positive(v, int64(v.Limits.Connections), "limits", "connections")
+	positive(v, int64(v.Limits.PerIP), "limits", "per_ip")
+	positive(v, v.Limits.Message, "limits", "message")
+	positive(v, int64(v.Limits.Recipients), "limits", "recipients")
+	positive(v, int64(v.Limits.Unknown), "limits", "unknown_recipients")
+	positive(v, v.Limits.Session, "limits", "session")
+	positive(v, v.Limits.Idle, "limits", "idle")
+	positive(v, v.Limits.Memory, "limits", "spool_memory")
+	positive(v, v.Limits.Spool, "limits", "spool_total")
+	positive(v, int64(v.Limits.Relaying), "limits", "received")
+	positive(v, v.Budget.Filters, "budget", "filters")
+	positive(v, v.Budget.Reply, "budget", "upstream_reply")
+	positive(v, v.DNS.Timeout, "dns", "timeout")
+	positive(v, int64(v.DNS.Cache), "dns", "cache")
+	positive(v, int64(v.Filters.DKIM.Own.Signatures), "filters", "dkim", "signatures")
+	positive(v, int64(v.Filters.SPF.Own.Queries), "filters", "spf", "queries")
+	for check, limit := range v.Filters.TimeLimits() {
+		positive(v, limit, "filters", check, "limit")
+	}
+	if v.Limits.Spool < v.Limits.Message {
+		v.bad(at("limits", "spool_total"), "spool_total: %s is less than message: %s, expected room for one message at least", v.Limits.Spool, v.Limits.Message)
 	}
 }
 
-func (v *validator) oneOf(path []any, got string, words ...string) {
+// positive wants a limit above zero.
+func positive[T ~int64](v *validator, value T, path ...any) {
+	if value <= 0 {
+		v.bad(path, "%s: %v, expected more than 0: a limit can't be switched off", path[len(path)-1], value)
+	}
+}
+
+// oneOf reports whether a word is one of those that are known there.
+func (v *validator) oneOf(path []any, got string, words ...string) bool {
 	if slices.Contains(words, got) {
-		return
+		return true
 	}
 	known := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w == "" })
 	hint := ""
@@ -332,4 +298,5 @@ func (v *validator) oneOf(path []any, got string, words ...string) {
 		hint = fmt.Sprintf(" (did you mean %s?)", near)
 	}
 	v.bad(path, "%q is not known here%s, expected %s", got, hint, strings.Join(known, ", "))
+	return false
 }

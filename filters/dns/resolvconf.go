@@ -14,16 +14,18 @@ import (
 const (
 	resolvConf = "/etc/resolv.conf"
 	dnsPort    = 53
-	maxServers = 8
 )
+
+// MaxServers is how many servers a [Config] can have.
+const MaxServers = 8
 
 // serverAddrs reads the servers of a configuration, or those of /etc/resolv.conf if there are none.
 func serverAddrs(list []string) ([]netip.AddrPort, error) {
 	if len(list) == 0 {
 		return systemServers(resolvConf)
 	}
-	if len(list) > maxServers {
-		return nil, fmt.Errorf("dns: %d servers, expected at most %d", len(list), maxServers)
+	if len(list) > MaxServers {
+		return nil, fmt.Errorf("dns: %d servers, expected at most %d", len(list), MaxServers)
 	}
 	var addrs []netip.AddrPort
 	for _, s := range list {
@@ -59,7 +61,7 @@ func systemServers(path string) ([]netip.AddrPort, error) {
 	if err == nil {
 		defer f.Close()
 		lines := bufio.NewScanner(io.LimitReader(f, 1<<20))
-		for lines.Scan() && len(addrs) < maxServers {
+		for lines.Scan() && len(addrs) < MaxServers {
 			fields := strings.Fields(lines.Text())
 			if len(fields) < 2 || fields[0] != "nameserver" {
 				continue

@@ -209,7 +209,8 @@ func (p *addressParser) word(space bool) addressWord {
 		p.ok = false
 		p.i++
 		return addressWord{text: "[", space: space}
-	case '@', '.', ']', '\\':
+	case '@', '.', ']', ')', '\\':
+		p.ok = p.ok && c != ')'
 		p.i++
 		return addressWord{text: p.s[p.i-1 : p.i], space: space}
 	}

@@ -39,6 +39,7 @@ func TestParseAddresses(t *testing.T) {
 		{reason: "no closing parenthesis", value: "a@b.c (Bob, d@e.f", want: []string{"Bob, d@e.f <a@b.c>"}, bad: true},
 		{reason: "no address", value: "Mail Delivery <>", want: []string{"Mail Delivery <>"}, bad: true},
 		{reason: "no domain", value: "MAILER-DAEMON", want: []string{" <MAILER-DAEMON>"}, bad: true},
+		{reason: "a parenthesis that closes nothing", value: ") <a@b.c>", want: []string{") <a@b.c>"}, bad: true},
 		{reason: "two signs", value: "a@b@c.d", want: []string{` <"a@b"@c.d>`}, bad: true},
 		{reason: "two dots", value: "a..b@c.d", want: []string{` <"a..b"@c.d>`}, bad: true},
 		{reason: "no end of the group", value: "g: a@b.c", want: []string{" <a@b.c> group"}, bad: true},
@@ -74,7 +75,7 @@ func TestParseAddressesBounds(t *testing.T) {
 }
 
 func FuzzParseAddresses(f *testing.F) {
-	for _, s := range []string{`"Bob" <bob@example.org>`, "g: a@b, <c@d>;", "<@a,@b:c@d>", "a(b(c)d)@[1.2.3.4]", `"\`, "((((", "<<>>[[\\"} {
+	for _, s := range []string{`"Bob" <bob@example.org>`, "g: a@b, <c@d>;", "<@a,@b:c@d>", "a(b(c)d)@[1.2.3.4]", `"\`, "((((", "<<>>[[\\", ")a@b>"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, value string) {

@@ -36,7 +36,6 @@ type headerReader struct {
 	raw     []byte // of the section so far
 	marks   []fieldMark
 	dropped bool // the current field doesn't fit into the limits
-	midLine bool
 }
 
 type fieldMark struct{ start, nameLen int }

@@ -43,7 +43,7 @@ var hostile = []struct{ name, message string }{
 	{name: "170,000 addresses", message: "From: " + strings.Repeat("a@b.c,", 170_000) + "\r\n\r\nx"},
 	{name: "quotes in From", message: "From: \"" + strings.Repeat(`\"`, 400_000) + "\r\n\r\nx"},
 	{name: "comments in From", message: "From: " + strings.Repeat("(", 1_000_000) + "\r\n\r\nx"},
-	{name: "address literals in From", message: "From: " + strings.Repeat("[", 1_000_000) + "\r\n\r\nx"},
+	{name: "address literals in From", message: "From: " + strings.Repeat("[", 300_000) + "\r\n\r\nx"},
 	{name: "encoded words without end", message: "Subject: " + strings.Repeat("=?x?q?", 170_000) + "\r\n\r\nx"},
 	{name: "parameters in pieces", message: "Content-Type: a/b;" + numbered("n*%d*=x;", 80_000) + "\r\n\r\nx"},
 	{name: "comments in Content-Type", message: "Content-Type: a/b" + strings.Repeat("(", 1_000_000) + "\r\n\r\nx"},
@@ -55,18 +55,18 @@ var hostile = []struct{ name, message string }{
 	{name: "a line of 10 MB", message: "A: b\r\n\r\n" + strings.Repeat("a", 10<<20)},
 	{name: "a line of links", message: "A: b\r\n\r\n" + strings.Repeat("http://a.b/", 1<<18)},
 	{name: "slashes", message: "A: b\r\n\r\n" + strings.Repeat("a.de/", 200_000)},
-	{name: "base64 bomb", message: "Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat(strings.Repeat("UEsDBAAA", 9)+"\r\n", 140_000)},
+	{name: "base64 bomb", message: "Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat(strings.Repeat("UEsDBAAA", 9)+"\r\n", 40_000)},
 	{name: "escapes that don't end", message: "Content-Type: a/b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + strings.Repeat("= ", 1<<20)},
-	{name: "open elements", message: htmlHead + strings.Repeat("<div>", 200_000)},
-	{name: "end tags that close nothing", message: htmlHead + strings.Repeat("<i>", maxElements) + strings.Repeat("</b>", 200_000)},
-	{name: "an element of many attributes", message: htmlHead + "<a " + numbered("x%d ", 200_000) + ">"},
-	{name: "tags that don't end", message: htmlHead + strings.Repeat("<a ", 1<<20)},
-	{name: "comments that don't end", message: htmlHead + strings.Repeat("<!--", 1<<20)},
+	{name: "open elements", message: htmlHead + strings.Repeat("<div>", 80_000)},
+	{name: "end tags that close nothing", message: htmlHead + strings.Repeat("<i>", maxElements) + strings.Repeat("</b>", 80_000)},
+	{name: "an element of many attributes", message: htmlHead + "<a " + numbered("x%d ", 60_000) + ">"},
+	{name: "tags that don't end", message: htmlHead + strings.Repeat("<a ", 1<<18)},
+	{name: "comments that don't end", message: htmlHead + strings.Repeat("<!--", 1<<18)},
 	{name: "character references that don't end", message: htmlHead + strings.Repeat("&", 1<<20)},
 	{name: "style blocks in each other", message: htmlHead + "<style>" + strings.Repeat("@media x{", 1<<17)},
-	{name: "style comments", message: htmlHead + "<style>" + strings.Repeat("/*", 1<<20)},
+	{name: "style comments", message: htmlHead + "<style>" + strings.Repeat("/*", 1<<18)},
 	{name: "many rules for many classes", message: htmlHead + "<style>" + numbered(".x%d{display:none}", 50_000) + "</style>" + strings.Repeat("<p class='"+strings.Repeat("a ", 400)+"'>", 1000)},
-	{name: "100,000 links", message: htmlHead + numbered("<a href=http://x%d.de/>", 100_000)},
+	{name: "30,000 links", message: htmlHead + numbered("<a href=http://x%d.de/>", 30_000)},
 	{name: "one link 100,000 times, below a long base", message: htmlHead + "<base href='http://" + strings.Repeat("a", 2000) + ".de/'>" + strings.Repeat("<a href=x>", 100_000)},
 }
 
@@ -76,6 +76,9 @@ const htmlHead = "Content-Type: text/html\r\n\r\n"
 func TestHostile(t *testing.T) {
 	for _, c := range hostile {
 		t.Run(c.name, func(t *testing.T) {
+			if testing.Short() && len(c.message) > 1<<20 {
+				t.Skip("a large message")
+			}
 			src := &countingSource{data: c.message}
 			size := int64(len(c.message))
 			var before, after runtime.MemStats

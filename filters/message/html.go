@@ -213,8 +213,8 @@ func (r *htmlReader) startLink(tag atom.Atom, a attrs) {
 }
 
 func (r *htmlReader) add(href, shown, source string) {
-	if href != "" && href[0] != '#' && !r.links.full() {
-		r.links.add(resolve(r.base, href), shown, source)
+	if href != "" && href[0] != '#' {
+		r.links.add(r.base, href, shown, source)
 	}
 }
 

@@ -32,7 +32,7 @@ type linkSet struct {
 	seen     map[[3]string]bool
 	orgs     map[string]string // registrable domains, by host
 	max      int
-	tried    int // links looked at, those that were there already and that lead nowhere too
+	tried    int // links looked at, those that lead nowhere too
 	maxShown int
 	cut      bool
 }
@@ -47,17 +47,13 @@ func (s *linkSet) full() bool {
 	return full
 }
 
-func (s *linkSet) add(raw, shown, source string) {
+// add adds the link that raw is, seen from base.
+func (s *linkSet) add(base, raw, shown, source string) {
 	if s.full() {
 		return
 	}
-	s.tried++
-	link, ok := parseLink(raw)
-	if !ok {
-		return
-	}
-	link.Shown, link.Source = strings.TrimSpace(cutUTF8(shown, s.maxShown)), source
-	key := [3]string{link.URL, link.Shown, source}
+	shown = strings.TrimSpace(cutUTF8(shown, s.maxShown))
+	key := [3]string{cutUTF8(raw, 2*maxURL), shown, source}
 	if s.seen[key] {
 		return
 	}
@@ -65,12 +61,17 @@ func (s *linkSet) add(raw, shown, source string) {
 		s.seen, s.orgs = map[[3]string]bool{}, map[string]string{}
 	}
 	s.seen[key] = true
+	s.tried++
+	link, ok := parseLink(resolve(base, raw))
+	if !ok {
+		return
+	}
 	org, known := s.orgs[link.Host]
 	if !known {
 		org = OrgDomain(link.Host)
 		s.orgs[link.Host] = org
 	}
-	link.OrgDomain = org
+	link.OrgDomain, link.Shown, link.Source = org, shown, source
 	s.links = append(s.links, link)
 }
 
@@ -271,7 +272,7 @@ func (s *linkSet) scan(text string) {
 		}
 		end := urlEnd(text, start)
 		u := text[start:end]
-		s.add(u, u, "text")
+		s.add("", u, u, "text")
 		done = max(end, i+1)
 		i = done - 1
 	}

@@ -80,14 +80,14 @@ func TestZipNames(t *testing.T) {
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
 	var names []string
-	for i := range 3000 {
+	for i := range 1500 {
 		name := fmt.Sprintf("folder/file-%d.txt", i)
 		names = append(names, name)
 		f, err := w.Create(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Write(bytes.Repeat([]byte{byte(i)}, 300)); err != nil {
+		if _, err := f.Write(bytes.Repeat([]byte{byte(i)}, 30)); err != nil {
 			t.Fatal(err)
 		}
 	}

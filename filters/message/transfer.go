@@ -197,8 +197,9 @@ type contentReader struct {
 	defects *defectSet // nil where they don't matter
 	src     *io.SectionReader
 	dec     transferDecoder
-	out     []byte // decoded, not yet read
-	buf     []byte // what out is a part of
+	in      *[16 << 10]byte // what is read into; given back at the end
+	out     []byte          // decoded, not yet read
+	buf     []byte          // what out is a part of
 	err     error
 }
 
@@ -231,12 +232,15 @@ func (r *contentReader) Read(p []byte) (int, error) {
 }
 
 func (r *contentReader) fill() {
-	in := transferBuffers.Get().(*[16 << 10]byte)
-	defer transferBuffers.Put(in)
-	n, err := r.src.Read(in[:])
-	r.buf = r.dec.decode(r.buf[:0], in[:n])
+	if r.in == nil {
+		r.in = transferBuffers.Get().(*[16 << 10]byte)
+	}
+	n, err := r.src.Read(r.in[:])
+	r.buf = r.dec.decode(r.buf[:0], r.in[:n])
 	if err != nil {
 		r.err = err
+		transferBuffers.Put(r.in)
+		r.in = nil
 		r.buf = r.dec.finish(r.buf)
 		if errors.Is(err, io.EOF) {
 			r.judge()

@@ -180,6 +180,22 @@ func TestPostfixOptions(t *testing.T) {
 			},
 		},
 		{
+			name: "a message larger than Postfix takes by default",
+			opt:  Postfix{MessageSizeLimit: 50 << 20},
+			talk: func(t *testing.T, s *PostfixServer) {
+				message := "Subject: large\r\n\r\n" + strings.Repeat(strings.Repeat("x", 74)+"\r\n", 12<<20/76)
+				c := Dial(t, s.Addr)
+				c.Expect(220)
+				c.Want("EHLO client.example", 250)
+				if code, text := c.Deliver("eve@example.com", []string{"alice@example.org"}, message); code != 250 {
+					t.Fatalf("delivery: %d %s", code, text)
+				}
+				if got := s.Messages("alice", 1)[0]; !strings.HasSuffix(string(got.Data()), "\r\n"+message) {
+					t.Errorf("what was delivered, %d octets, does not end with what was sent, %d", len(got.Raw), len(message))
+				}
+			},
+		},
+		{
 			name: "more of main.cf",
 			opt:  Postfix{Parameters: map[string]string{"smtpd_discard_ehlo_keywords": "dsn, 8bitmime, smtputf8"}},
 			talk: func(t *testing.T, s *PostfixServer) {

@@ -104,12 +104,11 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// mailed notes the reply to MAIL.
+// mailed notes the reply to MAIL. After a refusal, too, there is something to reset: Postfix that has refused a size
+// refuses every further MAIL until RSET.
 func (c *conn) mailed(r Reply, m Mail) Reply {
 	c.count(r)
-	if r.Positive() {
-		c.open, c.accepted, c.utf8 = true, 0, m.UTF8
-	}
+	c.open, c.accepted, c.utf8 = true, 0, m.UTF8
 	return r
 }
 

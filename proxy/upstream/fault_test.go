@@ -115,7 +115,11 @@ func testFault(t *testing.T, scheme, step, op, good string, f fault) {
 		return goOn
 	}}
 	s.start(t)
-	u := newUpstream(t, Config{Address: scheme + "://" + s.addr(), Timeouts: shortTimes})
+	times := longTimes
+	if strings.Contains(f.name, "stall") {
+		times = stallTimes(step)
+	}
+	u := newUpstream(t, Config{Address: scheme + "://" + s.addr(), Timeouts: times})
 	ctx := context.Background()
 
 	c, err := u.Open(ctx, Client{})
@@ -287,7 +291,7 @@ func TestFaultInBody(t *testing.T) {
 func TestStallInBody(t *testing.T) {
 	s := &server{hooks: map[string]hook{"body": func(p *peer, _ string) bool { <-p.s.stopped; return false }}}
 	s.start(t)
-	u := newUpstream(t, Config{Address: "smtp://" + s.addr(), Timeouts: shortTimes})
+	u := newUpstream(t, Config{Address: "smtp://" + s.addr(), Timeouts: stallTimes("body")})
 	_, body := bigMessage(256 << 20)
 	_, err := deliver(context.Background(), mustOpen(t, u, Client{}), body, alice)
 	if e := wantError(t, err, "data", false); !e.Timeout() {

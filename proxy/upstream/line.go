@@ -86,8 +86,10 @@ func (l *line) hear() {
 		case <-l.over:
 			return
 		}
-		if l.sending.Load() {
-			l.nc.SetWriteDeadline(time.Now()) // wakes a write that blocks; see blockWriter for the order of things
+		// Wake a write that blocks; see blockWriter for the order of things. While the message is being sent nobody takes
+		// what was heard, so an empty channel says that it was the 354 after which the sending has just begun.
+		if l.sending.Load() && len(l.heard) > 0 {
+			l.nc.SetWriteDeadline(time.Now())
 		}
 		if err != nil {
 			return

@@ -296,12 +296,19 @@ func (p *peer) takeMessage() bool {
 // allKeywords is what a server offers that has everything but what changes the dialogue.
 var allKeywords = []string{"PIPELINING", "SIZE 20480000", "8BITMIME", "SMTPUTF8", "DSN", "AUTH PLAIN", "REQUIRETLS", "ENHANCEDSTATUSCODES"}
 
-// shortTimes make a stalling server fail soon. Nothing is asserted about how soon.
-var shortTimes = Timeouts{
-	Connect: 5 * time.Second,
-	Command: 80 * time.Millisecond,
-	Data:    80 * time.Millisecond,
-	Reply:   80 * time.Millisecond,
+// stallTimes make a server that stalls at a step fail soon; the other steps have all the time. Nothing is asserted about how soon.
+func stallTimes(step string) Timeouts {
+	const soon = 150 * time.Millisecond
+	t := longTimes
+	switch step {
+	case "data", "body":
+		t.Data = soon
+	case "dot":
+		t.Reply = soon
+	default:
+		t.Command = soon
+	}
+	return t
 }
 
 // longTimes are never reached.

@@ -311,6 +311,7 @@ func (k *link) count(a netip.Addr) bool {
 	}
 	if !k.l.census.enterFrom(a, k.cfg.Limits.PerIP, k.cfg.Limits.PerNet) {
 		k.l.stats.crowded.Add(1)
+		k.l.warnLimit(k.cfg, "limits.per_ip")
 		return false
 	}
 	k.mu.Lock()

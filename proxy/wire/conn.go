@@ -113,8 +113,8 @@ func (c *Conn) LastCommand() string { return c.link.facts().lastCommand }
 // XClient is what the peer told by XCLIENT; its zero value if it told nothing.
 func (c *Conn) XClient() XClient { return c.link.facts().xclient }
 
-// Started is when the connection was accepted.
-func (c *Conn) Started() time.Time { return c.link.started }
+// Started is when the connection was accepted, by Config.Now.
+func (c *Conn) Started() time.Time { return c.link.begun }
 
 // Value is what SetValue attached, to this Conn or to an earlier one of the same socket.
 func (c *Conn) Value() any { return c.link.facts().value }

@@ -29,14 +29,13 @@ type dataReader struct {
 	lineMax   int
 	sizeMax   int64
 
-	state   dotState
-	open    bool // the last octet passed on is not a line's end
-	closed  bool // the end has been passed on
-	line    int  // its number, from 1
-	length  int  // of the line so far, without a dot that is a sign
-	size    int64
-	failed  *DataError
-	dropped int64 // octets read since the error
+	state  dotState
+	open   bool // the last octet passed on is not a line's end
+	closed bool // the end has been passed on
+	line   int  // its number, from 1
+	length int  // of the line so far, without a dot that is a sign
+	size   int64
+	failed *DataError
 }
 
 func newDataReader(cfg *Config) *dataReader {
@@ -48,12 +47,16 @@ func newDataReader(cfg *Config) *dataReader {
 	}
 }
 
+// hopeless reports whether so much has come since the error, or since the start, that the end is not looked for any more.
+func (d *dataReader) hopeless() bool { return d.size > 2*d.sizeMax }
+
 // minRoom is the room that step needs: more than one octet can bring forth, and than an end.
 const minRoom = 8
 
-// step reads from src and passes on to dst. It stops when src is used up, dst has not minRoom, or the end has been passed on.
+// step reads from src and passes on to dst. It stops when src is used up, dst has not minRoom, the end has been
+// passed on, or the message is hopeless.
 func (d *dataReader) step(dst, src []byte) (wrote, read int) {
-	for read < len(src) && d.state != atEnd && len(dst)-wrote >= minRoom {
+	for read < len(src) && d.state != atEnd && !d.hopeless() && len(dst)-wrote >= minRoom {
 		if d.state == mid {
 			if n := plain(src[read:min(len(src), read+len(dst)-wrote)]); n > 0 {
 				wrote += d.pass(dst[wrote:], src[read:read+n], n)
@@ -63,9 +66,6 @@ func (d *dataReader) step(dst, src []byte) (wrote, read int) {
 		}
 		w, r := d.octet(dst[wrote:], src[read])
 		wrote, read = wrote+w, read+r
-	}
-	if d.failed != nil {
-		d.dropped += int64(read)
 	}
 	if d.state == atEnd && !d.closed && len(dst)-wrote >= minRoom {
 		d.closed = true
@@ -98,6 +98,7 @@ func (d *dataReader) octet(dst []byte, c byte) (wrote, read int) {
 	case c == 0:
 		d.fail(554, "5.6.0", "has a NUL character")
 		d.state = mid
+		d.size++
 		return 0, 1
 	case c == '.' && d.state == lineStart:
 		d.state = dot
@@ -205,7 +206,7 @@ func (k *link) readData(b []byte) (int, error) {
 		switch {
 		case wrote > 0:
 			return wrote, nil
-		case d.dropped > d.sizeMax:
+		case d.hopeless():
 			k.lose("end of data not found")
 			k.bye(d.failed.Reply, "message too big")
 			return 0, io.EOF

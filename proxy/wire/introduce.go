@@ -156,6 +156,11 @@ func (k *link) handshake() bool {
 	return true
 }
 
+func (k *link) encrypted() bool {
+	_, yes := k.in.conn.(*tls.Conn)
+	return yes
+}
+
 // shutTLS says goodbye in TLS's own words, so that the client can tell the end from an attacker's cut.
 func (k *link) shutTLS() {
 	if c, ok := k.in.conn.(*tls.Conn); ok && !k.over {

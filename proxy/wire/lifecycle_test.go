@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -342,6 +343,75 @@ func TestDrain(t *testing.T) {
 		t.Errorf("Accept: %v", err)
 	}
 }
+
+func TestDrainAfterTheLastMessage(t *testing.T) {
+	mailed := make(chan struct{})
+	s := serve(t, Config{TLS: testTLS()}, func(s *site) {
+		s.onData = func(*smtpConn) { close(mailed) }
+	})
+	c := s.dial()
+	c.hello()
+	c.envelope()
+	drained := make(chan struct{})
+	go func() { defer close(drained); s.l.Drain(context.Background()) }()
+	for !s.l.draining.Load() {
+		runtime.Gosched()
+	}
+	c.do("hello\r\n.", "250")
+	<-mailed
+	c.do("NOOP", "250") // one word more is heard
+	c.want("421 4.3.2") // without being asked for
+	c.wantEnd()
+	<-drained
+}
+
+func TestDrainRefusesStartTLS(t *testing.T) {
+	s := serve(t, Config{TLS: testTLS()})
+	c := s.dial()
+	c.hello()
+	c.do("MAIL FROM:<>", "250") // so that the drain lets it live
+	drained := make(chan struct{})
+	go func() { defer close(drained); s.l.Drain(context.Background()) }()
+	for !s.l.draining.Load() {
+		runtime.Gosched()
+	}
+	c.do("STARTTLS", "421 4.3.2")
+	c.wantEnd()
+	<-drained
+}
+
+func TestLimitsAreLoggedOnceAMinute(t *testing.T) {
+	var mu sync.Mutex
+	var b strings.Builder
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	cfg := Config{
+		Limits: Limits{PerIP: 1},
+		Now:    func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
+		Log:    slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) { mu.Lock(); defer mu.Unlock(); return b.Write(p) }), nil)),
+	}
+	s := serve(t, cfg)
+	s.dial().hello()
+	for range 3 {
+		c := s.dial()
+		c.want("421 4.7.0")
+		c.wantEnd()
+	}
+	mu.Lock()
+	now = now.Add(2 * time.Minute)
+	mu.Unlock()
+	c := s.dial()
+	c.want("421 4.7.0")
+	c.wantEnd()
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Count(b.String(), "limit=limits.per_ip"); got != 2 {
+		t.Errorf("%d lines:\n%s", got, b.String())
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestDrainRunsOut(t *testing.T) {
 	s := serve(t, Config{})

@@ -36,8 +36,9 @@ type lineState struct {
 func (k *link) readLine() (line []byte, bad *Reply, err error) {
 	deadline := time.Now().Add(k.cfg.Limits.Idle)
 	outside := !k.mail
-	if outside && k.drained && k.l.draining.Load() {
-		// The client has just been told that its message was taken; closing now could cross its QUIT.
+	grace := k.drained
+	if k.drained = false; grace {
+		// The client has just been told what became of its message; closing now could cross its QUIT.
 		deadline, outside = time.Now().Add(drainGrace), false
 	}
 	if err := k.skipRest(deadline); err != nil {
@@ -46,6 +47,10 @@ func (k *link) readLine() (line []byte, bad *Reply, err error) {
 	limit := k.cfg.Limits.CommandLine
 	for seen := 0; ; {
 		p := k.in.bytes()
+		if len(p) > 0 && p[0] == tlsHandshake && !k.encrypted() {
+			k.bye(replyTLSHello, "tls on a plain text port")
+			return nil, nil, errEnded
+		}
 		if i := bytes.IndexByte(p[seen:], '\n'); i >= 0 && seen+i < limit {
 			line, bad = k.cutLine(p[:seen+i+1])
 			return line, bad, nil
@@ -53,11 +58,11 @@ func (k *link) readLine() (line []byte, bad *Reply, err error) {
 			err := k.skipLine(deadline, false)
 			return nil, &replyTooLong, err
 		}
-		if seen = len(p); seen > 0 && p[0] == tlsHandshake && k.in.raw != nil {
-			k.bye(replyTLSHello, "tls on a plain text port")
-			return nil, nil, errEnded
-		}
+		seen = len(p)
 		if err := k.fill(deadline, outside); err != nil {
+			if grace && isTimeout(err) {
+				err = errDraining
+			}
 			return nil, nil, err
 		}
 	}

@@ -19,7 +19,8 @@ type link struct {
 	cfg     *Config
 	sock    net.Conn
 	peer    syscall.RawConn // of sock, to look whether the client is there; nil where the system gives none
-	started time.Time
+	started time.Time       // by the system's clock, as deadlines are
+	begun   time.Time       // by the owner's clock
 
 	bytesIn, bytesOut        atomic.Int64
 	commands, errors         atomic.Int32
@@ -64,7 +65,7 @@ type dialogue struct {
 	data     *dataReader // while a message is being read
 
 	greeted, mail, rcpt bool // EHLO or HELO, MAIL, and at least one RCPT were accepted
-	drained             bool // a message ended during a drain: the client may be about to quit
+	drained             bool // a message has just ended during a drain
 	unsynced            bool // data may be in the way of commands: see refuseUnsynced
 	unknown, fruitless  int
 }
@@ -239,7 +240,8 @@ func (k *link) kill(reason string) {
 // release is the Close of the Conn that is with go-smtp: it passes the socket on, or is the end of it.
 func (k *link) release() {
 	k.mu.Lock()
-	pass := k.handOver && !k.dead
+	// An smtp.Server that is being closed closes its listeners first, and then Conns whose goroutines may still be at work here.
+	pass := k.handOver && !k.dead && !k.l.isClosed()
 	k.handOver, k.attached = false, false
 	k.mu.Unlock()
 	if pass {

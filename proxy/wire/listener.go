@@ -17,6 +17,7 @@ type Listener struct {
 	census   census
 	stats    stats
 	draining atomic.Bool
+	lastWarn atomic.Int64 // Unix nanoseconds of the last warning about limits
 
 	start sync.Once
 	ready chan *Conn
@@ -212,10 +213,11 @@ func (l *Listener) admit(sock net.Conn) {
 	cfg := l.cfg.Load()
 	if !l.census.enter(cfg.Limits.Connections) {
 		l.stats.full.Add(1)
+		l.warnLimit(cfg, "limits.connections")
 		turnAway(sock, cfg, "too many connections, try again later")
 		return
 	}
-	k := &link{l: l, cfg: cfg, sock: sock, peer: rawConn(sock), started: time.Now()}
+	k := &link{l: l, cfg: cfg, sock: sock, peer: rawConn(sock), started: time.Now(), begun: cfg.Now()}
 	k.in = newInput(sock)
 	k.f.client = addrPort(sock.RemoteAddr())
 	l.mu.Lock()
@@ -229,6 +231,20 @@ func (l *Listener) admit(sock net.Conn) {
 	l.mu.Unlock()
 	l.census.leave()
 	turnAway(sock, cfg, "shutting down, try again later")
+}
+
+// warnPause keeps a flood of connections from becoming a flood of lines.
+const warnPause = time.Minute
+
+// warnLimit logs that connections are being turned away.
+func (l *Listener) warnLimit(cfg *Config, limit string) {
+	now := cfg.Now().UnixNano()
+	last := l.lastWarn.Load()
+	if last != 0 && now-last < int64(warnPause) || !l.lastWarn.CompareAndSwap(last, now) {
+		return
+	}
+	st := l.Stats()
+	cfg.Log.Warn("connections turned away", "limit", limit, "open", st.Open, "refused_full", st.Full, "refused_per_ip", st.Crowded)
 }
 
 // turnAway says why, where that can be said without a handshake, and closes. The send buffer of a new socket is empty: the write does not block.

@@ -55,7 +55,7 @@ func replyEnd(p []byte) int {
 	}
 }
 
-// code reads a reply's code, 0 if it has none.
+// code reads a reply's code, 0 if it is not well-formed.
 func code(reply []byte) int {
 	if len(reply) < 4 || reply[0] < '2' || reply[0] > '5' {
 		return 0
@@ -63,6 +63,11 @@ func code(reply []byte) int {
 	n, err := strconv.Atoi(string(reply[:3]))
 	if err != nil {
 		return 0
+	}
+	for line := range bytes.Lines(reply) {
+		if len(line) < 4 || !bytes.Equal(line[:3], reply[:3]) || line[3] != ' ' && line[3] != '-' {
+			return 0
+		}
 	}
 	return n
 }

@@ -86,7 +86,8 @@ type Config struct {
 	// Closed is called once for each connection for which Open was (or would have been) called, when it is over. It may run in any goroutine.
 	Closed func(*Conn)
 
-	Log *slog.Logger // nil: none
+	Log *slog.Logger     // of what has no session to be logged with: bad PROXY headers, limits reached; nil: none
+	Now func() time.Time // for Conn.Started and the pace of the log; deadlines are the system's. Nil: time.Now
 }
 
 // Limits bounds what one client, or all of them, may take. A zero field has the default that stands beside it.
@@ -97,7 +98,7 @@ type Limits struct {
 
 	CommandLine int   // octets of a command with its CRLF: 2048, at most 8192 (RFC 5321 section 4.5.3.1.4 says 512 and more for extensions)
 	DataLine    int   // octets of a line of the message without its CRLF: 1 MiB (section 4.5.3.1.6 says 998; real mail has more)
-	MessageMax  int64 // octets of a message: 50 MiB. As many again are read and dropped to find its end, then the connection is closed
+	MessageMax  int64 // octets of a message: 50 MiB. Of one that is refused up to twice as many are read to find its end, then the connection is closed
 
 	Handshake time.Duration // for a PROXY header or a TLS handshake as a whole: 30s
 	Idle      time.Duration // for a whole command, and for the client to take a reply: 5m (section 4.5.3.2.7)
@@ -121,6 +122,9 @@ func (c Config) withDefaults() *Config {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	l := &c.Limits
 	orDefault(&l.Connections, 2000)
