@@ -4,12 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"gopkg.in/yaml.v3"
 
 	"postern/filters/message"
 	"postern/rules/strict"
@@ -228,5 +230,46 @@ func TestASCIIDomain(t *testing.T) {
 				t.Errorf("%q: %q, %v, want %q, %v", tt.in, got, ok, tt.want, tt.ok)
 			}
 		})
+	}
+}
+
+// TestDocumentedDefaults holds the configuration shown in docs/authentication.md against the defaults.
+func TestDocumentedDefaults(t *testing.T) {
+	src, err := os.ReadFile("../docs/authentication.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(src), "```yaml\n")
+	block, _, found := strings.Cut(block, "```")
+	if !found {
+		t.Fatal("the page has no configuration")
+	}
+	shown := map[string]Scores{}
+	var raw struct {
+		Filters map[string]struct {
+			Scores map[string]float64 `yaml:"scores"`
+		} `yaml:"filters"`
+	}
+	if err := yaml.Unmarshal([]byte(block), &raw); err != nil {
+		t.Fatal(err)
+	}
+	for check, s := range raw.Filters {
+		shown[check] = Scores{}
+		for name, points := range s.Scores {
+			shown[check][name] = Points(points)
+		}
+	}
+	defaults := map[string]Scores{
+		"iprev": defaultIprevConfig().Scores, "helo": defaultHeloConfig().Scores, "spf": defaultSPFConfig().Scores,
+		"dkim": defaultDKIMConfig().Scores, "dmarc": defaultDMARCConfig().Scores, "dnsbl": {},
+	}
+	if diff := cmp.Diff(defaults, shown); diff != "" {
+		t.Errorf("documented scores (-defaults +shown):\n%s", diff)
+	}
+	cfg := struct {
+		Filters Config `yaml:"filters"`
+	}{Filters: DefaultConfig()}
+	if err := decodeAuth(t, block, &cfg); err != nil {
+		t.Errorf("the documented configuration is refused: %v", err)
 	}
 }

@@ -177,9 +177,12 @@ func signAs(t testing.TB, src, tags string, key crypto.Signer) string {
 	field := "DKIM-Signature: " + tags + " b="
 	h := sha256.New()
 	list, _ := parseTagList(tags) // some cases are no tags at all
-	used := map[string]int{}
+	used, byName := map[string]int{}, map[string][]message.Field{}
 	for name := range strings.SplitSeq(list.dense("h"), ":") {
-		fields := m.Header.All(name)
+		if _, known := byName[name]; !known {
+			byName[name] = m.Header.All(name)
+		}
+		fields := byName[name]
 		used[name]++
 		if i := len(fields) - used[name]; i >= 0 {
 			h.Write(canonicalField(nil, fields[i].Raw, relaxed))

@@ -181,11 +181,11 @@ func TestDNSBLParking(t *testing.T) {
 
 func TestDNSBLConfigErrors(t *testing.T) {
 	tests := []struct{ yaml, want, reason string }{
-		{yaml: "lists: [{score: 3}]", want: "postern.yaml:1:9: zone is missing, expected the domain of a DNS list", reason: "no zone"},
-		{yaml: "lists: [{zone: 'a b'}]", want: `postern.yaml:1:16: "a b" is no domain`, reason: "no domain"},
-		{yaml: "lists:\n- zone: bl.example\n- zone: BL.example.", want: `postern.yaml:3:3: zone "bl.example" stands there twice`, reason: "twice"},
-		{yaml: "lists: [{zone: bl.example, timeout: 0s}]", want: "postern.yaml:1:37: expected a timeout above zero", reason: "no time"},
-		{yaml: "lists: [{zone: bl.example, codes: {10.0.0.1: 3}}]", want: "postern.yaml:1:35: 10.0.0.1/32 is no answer of a DNS list, expected one within 127.0.0.0/8", reason: "code"},
+		{yaml: "lists: [{score: 3}]", want: "postern.yaml:1:9: zone is missing, expected the domain of a DNS list, such as zen.spamhaus.org", reason: "no zone"},
+		{yaml: "lists: [{zone: 'a b'}]", want: `postern.yaml:1:16: "a b" is no domain, expected that of a DNS list, such as zen.spamhaus.org`, reason: "no domain"},
+		{yaml: "lists:\n- zone: bl.example\n- zone: BL.example.", want: `postern.yaml:3:3: zone "bl.example" stands there twice, expected each list once`, reason: "twice"},
+		{yaml: "lists: [{zone: bl.example, timeout: 0s}]", want: "postern.yaml:1:37: timeout: 0s, expected more than 0", reason: "no time"},
+		{yaml: "lists: [{zone: bl.example, codes: {10.0.0.1: 3}}]", want: "postern.yaml:1:36: 10.0.0.1 is no answer of a DNS list, expected one within 127.0.0.0/8", reason: "code"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.reason, func(t *testing.T) {

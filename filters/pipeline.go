@@ -30,6 +30,7 @@ type Stage struct {
 	Check   Check
 	Limit   time.Duration // how long one run may take
 	OnError OnError
+	Off     bool // it does not run; those that need it are told so
 }
 
 // A Pipeline is the immutable chain of checks. Its order is the order of results.
@@ -199,7 +200,7 @@ func (r *Run) start(s Scope) {
 	}
 	r.in.Now = r.now()
 	for i, stage := range r.p.stages {
-		if stage.Check.Scope() == s && r.judges(stage.Check) {
+		if stage.Check.Scope() == s && !stage.Off && r.judges(stage.Check) {
 			r.tasks[i] = &task{done: make(chan struct{})}
 		}
 	}

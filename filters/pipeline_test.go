@@ -173,6 +173,19 @@ func TestTrusted(t *testing.T) {
 	}
 }
 
+// TestOff: a check that is switched off does not run, and one that needs it is told so.
+func TestOff(t *testing.T) {
+	off := stages(fakeCheck{"number", PerClient, nil, found("ran")})[0]
+	off.Off = true
+	run := startRun(t, append([]Stage{off}, stages(fakeCheck{"asker", PerMessage, []string{"number"}, func(ctx context.Context, in Input) Report {
+		_, err := Await(ctx, in.Facts, numberKey)
+		return Report{Findings: []Finding{{Symbol: fmt.Sprint(errors.Is(err, ErrSkipped))}}}
+	}})...), stranger())
+	if res := oneMessage(t, run); symbols(res) != "true" {
+		t.Errorf("findings: %s", symbols(res))
+	}
+}
+
 // TestFailures: an error, a panic and a time-out are findings, and on_error decides what comes of them.
 func TestFailures(t *testing.T) {
 	fails := func(context.Context, Input) Report { return Report{Err: errors.New("no answer")} }

@@ -86,7 +86,7 @@ func on[T any](own func() T) CheckConfig[T] {
 
 // chain is the whole pipeline, in the order in which results are merged, and so in which they stand in the log.
 func chain(cfg Config, r dns.Lookuper, log *slog.Logger) []Stage {
-	return compact(
+	return []Stage{
 		stage(cfg.Iprev, func(c IprevConfig) Check { return newIprev(c, r) }),
 		stage(cfg.DNSBL, func(c DNSBLConfig) Check { return newDNSBL(c, r, log) }),
 		stage(cfg.Helo, func(c HeloConfig) Check { return newHelo(c, r) }),
@@ -94,25 +94,11 @@ func chain(cfg Config, r dns.Lookuper, log *slog.Logger) []Stage {
 		stage(cfg.DKIM, func(c DKIMConfig) Check { return newDKIM(c, r) }),
 		stage(cfg.DMARC, func(c DMARCConfig) Check { return newDMARC(c, r) }),
 		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c) }),
-	)
+	}
 }
 
-func stage[T any](cfg CheckConfig[T], build func(T) Check) *Stage {
-	if !cfg.Enabled {
-		return nil
-	}
-	return &Stage{Check: build(cfg.Own), Limit: cfg.Limit, OnError: cfg.OnError}
-}
-
-// compact leaves out what is switched off.
-func compact(stages ...*Stage) []Stage {
-	var kept []Stage
-	for _, s := range stages {
-		if s != nil {
-			kept = append(kept, *s)
-		}
-	}
-	return kept
+func stage[T any](cfg CheckConfig[T], build func(T) Check) Stage {
+	return Stage{Check: build(cfg.Own), Limit: cfg.Limit, OnError: cfg.OnError, Off: !cfg.Enabled}
 }
 
 // Build puts the configured checks into a pipeline. set may be nil: no content rules.

@@ -159,6 +159,9 @@ var masks = []struct {
 	{regexp.MustCompile(`bytes_(in|out)=\d+`), "bytes_$1=N"},
 	{regexp.MustCompile(`dns_queries=\d+`), "dns_queries=N"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
+	{regexp.MustCompile(`maildir:\S+`), "maildir:FOLDER"},
+	{regexp.MustCompile(`\d+\.M\d+P\d+Q\d+\.\S+?mx\.example\.org`), "FILE"},
+	{regexp.MustCompile(`\d+\.M\d+P\d+Q\d+\.mx\.example\.org`), "FILE"},
 }
 
 // mask replaces what differs from run to run.
@@ -240,7 +243,13 @@ type testProxy struct {
 // startTestProxy serves a configuration until the test ends or stop is called.
 func startTestProxy(t *testing.T, config string, change func(*Config)) *testProxy {
 	t.Helper()
-	cfg, err := ParseConfig(filepath.Join(t.TempDir(), "postern.yaml"), []byte(config))
+	folder := t.TempDir()
+	if rules, err := os.ReadFile("../testdata/rules/sessions.yaml"); err != nil {
+		t.Fatal(err)
+	} else if err := os.WriteFile(filepath.Join(folder, "sessions.yaml"), rules, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := ParseConfig(filepath.Join(folder, "postern.yaml"), []byte(config))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, config)
 	}

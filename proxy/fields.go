@@ -133,8 +133,7 @@ func claimsOurs(f message.Field, authservID string) bool {
 	if !strings.EqualFold(f.Name, "Authentication-Results") {
 		return false
 	}
-	id, ok := filters.AuthservID(f.Value())
-	return ok && strings.EqualFold(id, authservID)
+	return filters.ClaimsAuthservID(f.Value(), authservID)
 }
 
 // A filtered message is the client's bytes without the fields that claim to be ours, and in their order.

@@ -60,7 +60,22 @@ func (s *session) spool(tx *transaction, r io.Reader) *filters.Refusal {
 		tx.cause = err
 		return refusal("spool", 451, "4.3.0", "The message could not be read back, please try again later")
 	}
-	return nil
+	return headerRefusal(tx.message)
+}
+
+// headerRefusal refuses a header section that is not read whole: a field of it could claim to be ours, and would be
+// passed on.
+func headerRefusal(msg *message.Message) *filters.Refusal {
+	read := int64(0)
+	for _, f := range msg.Header {
+		read += int64(len(f.Raw))
+	}
+	if read == msg.HeaderSize() {
+		return nil
+	}
+	limits := message.DefaultLimits
+	return refusal("header", 552, "5.3.4", fmt.Sprintf("The header section is too large, at most %d fields and %d bytes are accepted",
+		limits.Fields, limits.Header))
 }
 
 func refusal(by string, code int, enhanced, text string) *filters.Refusal {

@@ -112,7 +112,7 @@ func (c *compiler) source(src source) int {
 	}
 	i := len(c.set.sources[src.scope])
 	c.sources[src.scope][src] = i
-	c.set.sources[src.scope] = append(c.set.sources[src.scope], sourceDef{source: src, plain: plain})
+	c.set.sources[src.scope] = append(c.set.sources[src.scope], sourceDef{source: src, plain: plain, filter: new(prefilter)})
 	return i
 }
 
@@ -169,7 +169,11 @@ func (c *compiler) buildCount(n *leafNode, t *testExpr) node {
 func (c *compiler) predicate(f *File, t *testExpr, p *predExpr) predicate {
 	switch p.op {
 	case "matches":
-		return &matchesPred{patterns: p.patterns}
+		m := &matchesPred{patterns: p.patterns, filter: c.set.sources[t.src.scope][c.source(t.src)].filter}
+		for _, pattern := range p.patterns {
+			m.numbers = append(m.numbers, m.filter.add(pattern.literals))
+		}
+		return m
 	case "in":
 		return &inPred{index: c.index(f, t, p.list)}
 	case "in_net":

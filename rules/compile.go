@@ -35,7 +35,8 @@ type Set struct {
 // A sourceDef is a source, and for a view the index of the source that it looks at.
 type sourceDef struct {
 	source
-	plain int // -1: none
+	plain  int // -1: none
+	filter *prefilter
 }
 
 type compiledRule struct {
@@ -126,6 +127,11 @@ func Compile(files []*File, opt Options) (*Set, error) {
 	}
 	for i := range c.set.rules {
 		c.buildRule(i)
+	}
+	for _, sources := range c.set.sources {
+		for i := range sources {
+			sources[i].filter.build()
+		}
 	}
 	c.refusals()
 	c.advise()

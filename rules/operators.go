@@ -22,10 +22,18 @@ type found struct {
 	note  string
 }
 
-type matchesPred struct{ patterns []pattern }
+// matchesPred runs those of its expressions that the prefilter of the source lets pass.
+type matchesPred struct {
+	patterns []pattern
+	filter   *prefilter
+	numbers  []int // of the patterns in the filter; -1 for those that are not in it
+}
 
 func (p *matchesPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
-	for _, pattern := range p.patterns {
+	for k, pattern := range p.patterns {
+		if n := p.numbers[k]; n >= 0 && !s.candidates(p.filter, i).has(n) {
+			continue
+		}
 		if pattern.re.MatchString(s.values[i]) {
 			return True
 		}

@@ -53,6 +53,7 @@ func (st *state) rule(i int) Truth {
 type valueSet struct {
 	values  []string
 	lower   []string // folded, made when first asked for
+	seen    []bits   // the expressions that can match each value, found when first asked for
 	unknown bool
 	loaded  bool
 }
@@ -69,6 +70,17 @@ func (s *valueSet) value(i int, exact bool) string {
 		}
 	}
 	return s.lower[i]
+}
+
+// candidates returns the expressions of the source's filter that can match value i.
+func (s *valueSet) candidates(f *prefilter, i int) bits {
+	if s.seen == nil {
+		s.seen = make([]bits, len(s.values))
+	}
+	if s.seen[i] == nil {
+		s.seen[i] = f.scan(s.value(i, false))
+	}
+	return s.seen[i]
 }
 
 // exists reports whether there is a value, or one that is not empty.

@@ -193,8 +193,9 @@ func isASCII(s string) bool {
 
 // A pattern is a regular expression as the rule has it, and compiled for its view.
 type pattern struct {
-	source string
-	re     *regexp.Regexp
+	source   string
+	re       *regexp.Regexp
+	literals []string // see literals
 }
 
 // compilePattern compiles an expression for a view. The skeleton of a text has no i, so that of the expression must not
@@ -216,7 +217,7 @@ func compilePattern(source string, v view, exact bool) (pattern, error) {
 	if err != nil {
 		return pattern{}, err
 	}
-	return pattern{source: source, re: re}, nil
+	return pattern{source: source, re: re, literals: literals(tree)}, nil
 }
 
 func skeletonPattern(re *syntax.Regexp) {

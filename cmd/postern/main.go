@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"postern/rules/strict"
 )
 
 // Exit codes.
@@ -111,9 +113,20 @@ func (c *call) parse() (code int, ok bool) {
 		c.usage(c.stdout)
 		return exitFine, false
 	case err != nil:
-		return c.misuse("%v", err), false
+		return c.misuse("%s", c.flagProblem(err)), false
 	}
 	return 0, true
+}
+
+// flagProblem words what package flag complains about; to an unknown flag it adds those that are known.
+func (c *call) flagProblem(err error) string {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return err.Error()
+	}
+	var known []string
+	c.flags.VisitAll(func(f *flag.Flag) { known = append(known, "-"+f.Name) })
+	return strict.Unknown("flag", "-"+name, known)
 }
 
 // misuse says what is wrong with the call.

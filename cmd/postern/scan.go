@@ -19,7 +19,7 @@ import (
 
 var scanCommand = &command{
 	name:    "scan",
-	args:    "[-config FILE] [-json] [-offline] [-ip A] [-helo H] [-from F] [-rcpt T] PATH...",
+	args:    "[-config FILE] [-json] [-offline] [-v] [-ip A] [-helo H] [-from F] [-rcpt T] PATH...",
 	summary: "judge stored messages: files, folders, Maildirs, mboxes",
 	help: `
 Judges each message as if it came in now and prints the verdict with every finding. PATH is an .eml file, a folder
@@ -183,20 +183,29 @@ func (s *scanner) print(r proxy.ScanResult) {
 		fmt.Fprintf(s.out, "%s\n", line)
 		return
 	}
-	fmt.Fprintf(s.out, "%s: %s, score %s of %s (%s)\n", r.Path, r.Action, r.Score, r.Limit, r.By)
+	if r.Action == filters.NoAction.String() {
+		fmt.Fprintf(s.out, "%s: not judged\n", printable(r.Path))
+		s.printErrors(r)
+		return
+	}
+	fmt.Fprintf(s.out, "%s: %s, score %s of %s (%s)\n", printable(r.Path), r.Action, r.Score, r.Limit, r.By)
 	fmt.Fprintf(s.out, "  spf=%s dkim=%s dmarc=%s iprev=%s\n", orNone(r.Auth.SPF), orNone(r.Auth.DKIM), orNone(r.Auth.DMARC), orNone(r.Auth.Iprev))
 	for _, f := range r.Findings {
 		if f.Score != "0" || s.flags.verbose || f.File != "" {
 			fmt.Fprintf(s.out, "  %7s  %s%s\n", f.Score, f.Symbol, findingDetail(f))
 		}
 	}
-	for _, e := range r.Errors {
-		fmt.Fprintf(s.out, "  error    %s\n", printable(e))
-	}
+	s.printErrors(r)
 	if s.flags.verbose {
 		for _, l := range r.Lookups {
 			fmt.Fprintf(s.out, "  dns      %s %s: %s\n", l.Type, printable(l.Name), printable(lookupOutcome(l)))
 		}
+	}
+}
+
+func (s *scanner) printErrors(r proxy.ScanResult) {
+	for _, e := range r.Errors {
+		fmt.Fprintf(s.out, "  error    %s\n", printable(e))
 	}
 }
 

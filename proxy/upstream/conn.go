@@ -36,6 +36,9 @@ type command struct {
 }
 
 func (c *conn) Mail(ctx context.Context, m Mail) (Reply, error) {
+	if err := c.Reset(ctx); err != nil {
+		return Reply{}, err
+	}
 	cmds, refusal := c.mailCommands(m)
 	if refusal.Own {
 		return refusal, nil
@@ -60,6 +63,9 @@ func (c *conn) Rcpt(ctx context.Context, r Rcpt) (Reply, error) {
 }
 
 func (c *conn) MailRcpt(ctx context.Context, m Mail, r Rcpt) (mail, rcpt Reply, err error) {
+	if err := c.Reset(ctx); err != nil {
+		return Reply{}, Reply{}, err
+	}
 	cmds, mailRefusal := c.mailCommands(m)
 	cmd, rcptRefusal := c.rcptCommand(r, m.UTF8)
 	if !c.caps.Pipelining || mailRefusal.Own || rcptRefusal.Own {

@@ -473,6 +473,33 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// After a refusal of DATA the server still has the transaction (RFC 5321 section 3.3). It is not mixed with the next one.
+func TestTransactionAfterRefusedData(t *testing.T) {
+	refuse := true
+	s := &server{keywords: []string{"PIPELINING"}}
+	s.hooks = map[string]hook{"data": func(p *peer, _ string) bool {
+		if refuse {
+			refuse = false
+			p.say("451 4.3.0 Not now\r\n")
+			return true
+		}
+		return p.takeMessage()
+	}}
+	s.start(t)
+	c := mustOpen(t, newUpstream(t, Config{Address: "smtp://" + s.addr()}), Client{})
+	for _, want := range []int{451, 250} {
+		if result, err := deliver(context.Background(), c, text("x\r\n"), alice); err != nil || result.Reply.Code != want {
+			t.Fatalf("got %v, %v; expected %d", result, err, want)
+		}
+	}
+	if got := connections(s, "RSET"); got != "1" {
+		t.Fatalf("RSET on connections %q, expected one", got)
+	}
+	if mail := s.messages(); len(mail) != 1 || len(mail[0].to) != 1 {
+		t.Fatalf("got %v", mail)
+	}
+}
+
 // What is stuffed, and how the pieces of a message fit together.
 func TestDots(t *testing.T) {
 	cases := []struct{ name, fields, message, want, reason string }{

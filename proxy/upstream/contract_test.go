@@ -108,6 +108,7 @@ var contract = []struct {
 	{name: "a failing BeforeDot stops the delivery", run: contractBeforeDot},
 	{name: "a broken message is not delivered", run: contractBroken},
 	{name: "Reset forgets the transaction", run: contractReset},
+	{name: "Mail gives up an open transaction", run: contractMailTwice},
 	{name: "a cancelled context stops the delivery", run: contractCancel},
 	{name: "Probe tells what Open finds", run: contractProbe},
 	{name: "addresses that need quoting", run: contractQuoting},
@@ -217,6 +218,23 @@ func contractReset(t *testing.T, u Upstream, far far) {
 		}
 		if r, err := c.Rcpt(ctx, Rcpt{To: to}); err != nil || r.Code != 250 {
 			t.Fatal(r, err)
+		}
+	}
+	if result, err := c.Data(ctx, text("Hello\r\n")); err != nil || result.Reply.Code != 250 {
+		t.Fatal(result, err)
+	}
+	if mail := far(t); len(mail) != 1 || !slices.Equal(mail[0].to, []string{"TO:<bob@example.com>"}) {
+		t.Fatalf("got %v", mail)
+	}
+}
+
+func contractMailTwice(t *testing.T, u Upstream, far far) {
+	ctx := context.Background()
+	c := mustOpen(t, u, someone)
+	for _, to := range []Path{alice, bob} {
+		mail, rcpt, err := c.MailRcpt(ctx, Mail{From: to}, Rcpt{To: to})
+		if err != nil || mail.Code != 250 || rcpt.Code != 250 {
+			t.Fatal(mail, rcpt, err)
 		}
 	}
 	if result, err := c.Data(ctx, text("Hello\r\n")); err != nil || result.Reply.Code != 250 {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -188,15 +189,10 @@ func TestProxyV2(t *testing.T) {
 	s := &server{tls: serverTLS}
 	s.hooks = map[string]hook{"greeting": func(p *peer, _ string) bool {
 		header := make([]byte, 28)
-		for i := range header {
-			header[i], _ = p.r.ReadByte()
-		}
-		got <- header
-		tlsPeer := &peer{s: p.s, nc: p.nc, r: p.r, num: p.num}
-		if !tlsPeer.secure() {
+		if _, err := io.ReadFull(p.nc, header); err != nil || !p.secure() {
 			return false
 		}
-		*p = *tlsPeer
+		got <- header
 		p.say("220 hello\r\n")
 		return true
 	}}

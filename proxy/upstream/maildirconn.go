@@ -86,9 +86,7 @@ func (c *maildirConn) Mail(ctx context.Context, m Mail) (Reply, error) {
 	if err := c.ready(ctx, "mail"); err != nil {
 		return Reply{}, err
 	}
-	if c.open {
-		return Reply{Code: 503, Enhanced: "5.5.1", Lines: []string{"Nested MAIL command"}}, nil
-	}
+	c.clear()
 	if m.From.check() != nil || m.From.Local == "" && m.From.Domain != "" {
 		return Reply{Code: 553, Enhanced: "5.1.7", Lines: []string{"Bad sender address syntax"}}, nil
 	}

@@ -53,7 +53,8 @@ type Upstream interface {
 type Conn interface {
 	// Caps is what the next hop offers on this connection.
 	Caps() Caps
-	// Mail begins a transaction. Of the parameters only those that the next hop offers are sent.
+	// Mail begins a transaction, and gives up an earlier one that is still open. Of the parameters only those that the
+	// next hop offers are sent.
 	Mail(ctx context.Context, m Mail) (Reply, error)
 	// Rcpt names one more recipient.
 	Rcpt(ctx context.Context, r Rcpt) (Reply, error)

@@ -27,6 +27,9 @@
 // tell it from commands. Each Write collects a reply until it is complete. The wire answers what go-smtp would answer wrongly or count as an error:
 // unknown verbs, broken lines, commands out of sequence, BDAT, AUTH, STARTTLS, XCLIENT, QUIT. It replaces the reply to EHLO.
 //
+// The session finds its connection as c.Conn().(*wire.Conn) and asks it what go-smtp hides: [Conn.RemoteAddr] behind proxies,
+// [Conn.TLS], [Conn.Extended], [Conn.Offered], after each message [Conn.DataErr], and before the upstream hears the final dot [Conn.Alive].
+//
 // STARTTLS and XCLIENT set the dialogue back to its start. The wire ends go-smtp's connection there, so that its session is
 // logged out, and presents the same socket to Accept as a new connection: no state can leak across.
 package wire

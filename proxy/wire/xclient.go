@@ -18,7 +18,7 @@ const maxXClientValue = 255
 func parseXClient(arg string, client, server netip.AddrPort) (XClient, error) {
 	x := XClient{Used: true, Client: client, Server: server}
 	if arg == "" {
-		return x, fmt.Errorf("expected XCLIENT NAME=value ...")
+		return x, fmt.Errorf("expected NAME=value pairs")
 	}
 	seen := make(map[string]bool)
 	for _, a := range strings.Fields(arg) {

@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+)
+
+func testBounds(t *testing.T) (spoolBounds, *atomic.Int64) {
+	used := new(atomic.Int64)
+	return spoolBounds{memory: 1000, message: 1 << 20, total: 2 << 20, used: used, dir: t.TempDir()}, used
+}
+
+// TestSpool: what goes in comes out, in memory and in a file, and everything is given back.
+func TestSpool(t *testing.T) {
+	for _, size := range []int{0, 1, 999, 1000, 1001, 32 << 10, 32<<10 + 1, 200_000, 1 << 20} {
+		bounds, used := testBounds(t)
+		data := bytes.Repeat([]byte("0123456789abcdef\n"), size/17+1)[:size]
+		for name, r := range map[string]io.Reader{
+			"whole":   bytes.NewReader(data),
+			"halves":  iotest.HalfReader(bytes.NewReader(data)),
+			"dataEOF": iotest.DataErrReader(bytes.NewReader(data)),
+		} {
+			s, err := spoolFrom(r, bounds)
+			if err != nil {
+				t.Fatalf("%d bytes, %s: %v", size, name, err)
+			}
+			got, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size()))
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes, %s: %d came back, %v", size, name, len(got), err)
+			}
+			if inFile := s.file != nil; inFile != (size > 1000+32<<10) && size > 64<<10 {
+				t.Errorf("%d bytes, %s: in a file: %v", size, name, inFile)
+			}
+			if files, err := os.ReadDir(bounds.dir); err != nil || len(files) != 0 {
+				t.Errorf("%d bytes, %s: the file has a name: %v %v", size, name, files, err)
+			}
+			s.Close()
+			s.Close() // once more does no harm
+			if used.Load() != 0 {
+				t.Errorf("%d bytes, %s: %d bytes are not given back", size, name, used.Load())
+			}
+		}
+	}
+}
+
+func TestSpoolRefuses(t *testing.T) {
+	failure := errors.New("connection lost")
+	cases := []struct {
+		why   string
+		input io.Reader
+		setup func(*spoolBounds)
+		want  error
+	}{
+		{"larger than a message may be", strings.NewReader(strings.Repeat("x", 1<<20+1)), nil, errTooLarge},
+		{"more than all messages may take", strings.NewReader(strings.Repeat("x", 100_000)), func(b *spoolBounds) { b.total = 50_000 }, errSpoolFull},
+		{"others use the room", strings.NewReader("x"), func(b *spoolBounds) { b.used.Store(2 << 20) }, errSpoolFull},
+		{"the client is gone", io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(io.ErrUnexpectedEOF)), nil, io.ErrUnexpectedEOF},
+		{"reading fails", iotest.ErrReader(failure), nil, failure},
+		{"the disk takes no file", strings.NewReader(strings.Repeat("x", 100_000)), func(b *spoolBounds) { b.dir = "/nonexistent" }, os.ErrNotExist},
+	}
+	for _, c := range cases {
+		bounds, used := testBounds(t)
+		if c.setup != nil {
+			c.setup(&bounds)
+		}
+		before := used.Load()
+		s, err := spoolFrom(c.input, bounds)
+		if !errors.Is(err, c.want) || s != nil {
+			t.Errorf("%s: %v, want %v", c.why, err, c.want)
+		}
+		if used.Load() != before {
+			t.Errorf("%s: %d bytes are not given back", c.why, used.Load()-before)
+		}
+	}
+}
+
+func BenchmarkSpool(b *testing.B) {
+	for name, size := range map[string]int{"4KB": 4 << 10, "10MB": 10 << 20} {
+		b.Run(name, func(b *testing.B) {
+			bounds := spoolBounds{memory: 1 << 20, message: 1 << 30, total: 1 << 30, used: new(atomic.Int64), dir: b.TempDir()}
+			data := bytes.Repeat([]byte("x"), size)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				s, err := spoolFrom(bytes.NewReader(data), bounds)
+				if err != nil {
+					b.Fatal(err)
+				}
+				s.Close()
+			}
+		})
+	}
+}
