@@ -72,7 +72,7 @@ func ruleFindings(res rules.Result) []Finding {
 		r := hit.Rule
 		findings = append(findings, Finding{
 			Symbol:  r.ID,
-			Score:   Score(r.Score),
+			Score:   Score(hit.Score), // a list entry's own score replaces the rule's
 			Detail:  hit.Detail,
 			Pos:     r.Pos,
 			Shadow:  r.Mode == rules.Shadow,
@@ -406,10 +406,11 @@ func (s *subject) Auth(part string) rules.Answer {
 	for _, a := range s.auth {
 		switch {
 		case a.Method != method:
-		case a.Result == "temperror":
+		case a.Result == "temperror" && wantDomain:
 			answer.Unknown = true
 		case !wantDomain:
 			answer.Values = append(answer.Values, a.Result)
+			answer.Unknown = answer.Unknown || a.Result == "temperror"
 		case a.Result == "pass":
 			answer.Values = append(answer.Values, authDomain(a)...)
 		}

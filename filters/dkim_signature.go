@@ -89,6 +89,24 @@ func (s *DKIMSignature) readNames(tags tagList) error {
 	if v := tags.text("v"); v != "1" {
 		return fmt.Errorf("version %q is unknown", cutText(v))
 	}
+	if err := s.readOwner(tags); err != nil {
+		return err
+	}
+	if !tags.has("i") {
+		return nil
+	}
+	identity := tags.text("i")
+	at := strings.LastIndexByte(identity, '@')
+	under, ok := asciiDomain(identity[at+1:])
+	if at < 0 || !ok || !isSubdomain(under, s.Domain) {
+		return errors.New("i= is no address in the domain of d=")
+	}
+	s.Identity = identity[:at+1] + under
+	return nil
+}
+
+// readOwner reads the domain and the selector under which the key stands.
+func (s *DKIMSignature) readOwner(tags tagList) error {
 	domain, ok := asciiDomain(tags.text("d"))
 	if !ok {
 		return errors.New("d= is no domain")
@@ -98,16 +116,6 @@ func (s *DKIMSignature) readNames(tags tagList) error {
 		return errors.New("s= is no selector")
 	}
 	s.Domain, s.Selector = domain, selector
-	if !tags.has("i") {
-		return nil
-	}
-	identity := tags.text("i")
-	at := strings.LastIndexByte(identity, '@')
-	under, ok := asciiDomain(identity[at+1:])
-	if at < 0 || !ok || !isSubdomain(under, domain) {
-		return errors.New("i= is no address in the domain of d=")
-	}
-	s.Identity = identity[:at+1] + under
 	return nil
 }
 

@@ -36,24 +36,31 @@ func unquote(s string) string {
 }
 
 // String writes the path as RFC 5321 section 4.1.2 wants it, the local part quoted where it is no dot-string;
-// the null reverse-path is "".
+// the null reverse-path is "", and the domain may be missing ("postmaster").
 func (p Path) String() string {
 	switch {
 	case p.Null():
 		return ""
-	case isDotString(p.Local):
-		return p.Local + "@" + p.Domain
+	case p.Domain == "":
+		return quoteLocal(p.Local)
+	}
+	return quoteLocal(p.Local) + "@" + p.Domain
+}
+
+func quoteLocal(s string) string {
+	if isDotString(s) {
+		return s
 	}
 	var b strings.Builder
+	b.Grow(len(s) + 2)
 	b.WriteByte('"')
-	for i := 0; i < len(p.Local); i++ {
-		if c := p.Local[i]; c == '"' || c == '\\' {
+	for i := 0; i < len(s); i++ {
+		if s[i] == '"' || s[i] == '\\' {
 			b.WriteByte('\\')
 		}
-		b.WriteByte(p.Local[i])
+		b.WriteByte(s[i])
 	}
-	b.WriteString(`"@`)
-	b.WriteString(p.Domain)
+	b.WriteByte('"')
 	return b.String()
 }
 

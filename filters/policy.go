@@ -24,7 +24,7 @@ const (
 // A Policy turns evidence into a verdict. It is immutable.
 type Policy struct {
 	Default    Thresholds
-	ByDomain   map[string]Thresholds // per recipient domain, lower case
+	ByDomain   map[string]Thresholds // per recipient domain, in A-labels and lower case
 	Split      Split
 	Postmaster Action // the severest action on mail that goes to postmaster or abuse only
 	Bounces    Action // the severest action on mail with the null reverse-path
@@ -50,7 +50,14 @@ type Refusal struct {
 
 // For gives the thresholds for a recipient domain.
 func (p *Policy) For(domain string) Thresholds {
-	if t, ok := p.ByDomain[strings.ToLower(domain)]; ok {
+	if len(p.ByDomain) == 0 {
+		return p.Default
+	}
+	name := strings.TrimSuffix(strings.ToLower(domain), ".")
+	if ascii, ok := asciiDomain(name); ok {
+		name = ascii
+	}
+	if t, ok := p.ByDomain[name]; ok {
 		return t
 	}
 	return p.Default

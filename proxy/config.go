@@ -36,6 +36,7 @@ type Config struct {
 	Limits     Limits                `yaml:"limits"`
 	Log        Log                   `yaml:"log"`
 	Store      Store                 `yaml:"store"`
+	Metrics    Metrics               `yaml:"metrics"`
 
 	File string `yaml:"-"` // where it was read from; "" for the embedded default
 	doc  *strict.Doc
@@ -152,6 +153,11 @@ type Log struct {
 type Store struct {
 	Kind string `yaml:"kind"`
 	Path string `yaml:"path"`
+}
+
+// Metrics is where the counters, and whether it is well, can be asked for by HTTP.
+type Metrics struct {
+	Listen string `yaml:"listen"` // host:port; "" for nowhere
 }
 
 // DefaultPath is the configuration that is read when none is named and it exists.

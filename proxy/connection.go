@@ -35,7 +35,8 @@ type connection struct {
 	seq      int
 	tx       *transaction
 	delivery *delivery
-	unknown  int // recipients that were refused
+	unheard  *sign // of the last message that was accepted
+	unknown  int   // recipients that were refused
 	tally    tally
 
 	mu       sync.Mutex
@@ -138,7 +139,9 @@ func (c *connection) finish(w *wire.Conn) {
 	c.cancel()
 	c.run.Close()
 	c.delivery.close()
-	if w.Commands() == 0 && w.Errors() == 0 && !w.EarlyTalk() && w.BytesIn() == 0 {
+	silent := w.Commands() == 0 && w.Errors() == 0 && !w.EarlyTalk() && w.BytesIn() == 0
+	c.srv.metrics.session(w.Reason(), silent)
+	if silent {
 		c.srv.idle.Add(1)
 		return
 	}

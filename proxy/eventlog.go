@@ -17,6 +17,7 @@ const logVersion = 1
 
 // finishTransaction writes the one line that a transaction leaves, and counts it for the session's.
 func (s *session) finishTransaction(tx *transaction) {
+	s.srv.metrics.transaction(tx)
 	switch action := tx.actionName(); {
 	case tx.aborted != "":
 		s.tally.aborted++
@@ -62,16 +63,21 @@ func (s *session) messageLine(tx *transaction) []slog.Attr {
 	line.text("tls", tlsName(s.wire))
 	line.text("rdns", authResult(tx.result.Auth, "iprev"))
 	line.add("size", slog.Int64Value(tx.size()))
-	line.add("rcpts", slog.IntValue(len(tx.rcpts)))
+	line.add("rcpts", slog.IntValue(tx.accepted()))
 	line.add("rcpts_refused", slog.IntValue(tx.rcptsRefused))
 	line.text("upstream", tx.upstream)
-	line.foreign("upstream_reply", answerText(tx.answer))
+	answer := tx.answer
+	if answer.Code == 0 {
+		answer = tx.firstAnswer()
+	}
+	line.foreign("upstream_reply", answerText(answer))
 	line.add("ms_total", milliseconds(time.Since(tx.started)))
 	line.add("ms_dns", milliseconds(tx.dnsTook))
 	line.add("ms_filters", milliseconds(tx.filtersTook))
 	line.add("ms_upstream", milliseconds(tx.upstreamTook))
 	line.add("dns_queries", slog.IntValue(tx.dnsQueries))
 	line.optional("aborted", tx.aborted)
+	line.optional("redelivery", tx.redelivery())
 	line.optional("warn", s.warning())
 	line.optional("unknown", unknownRules(tx.result))
 	line.optional("defects", tx.defects())
@@ -105,6 +111,22 @@ func answerText(r upstream.Reply) string {
 		return ""
 	}
 	return shorten(r.String())
+}
+
+// accepted is how many recipients the message was for, those included that had it before.
+func (tx *transaction) accepted() int {
+	if tx.attempt == nil {
+		return len(tx.rcpts)
+	}
+	return max(len(tx.rcpts), len(tx.attempt.served)+len(tx.attempt.due))
+}
+
+// redelivery says that a message came before: "served" to some recipient, or that it is "in_doubt" whether it was.
+func (tx *transaction) redelivery() string {
+	if tx.attempt == nil {
+		return ""
+	}
+	return tx.attempt.redelivery()
 }
 
 // judgedIP is the address that the verdict is about: the client's, or, behind a relay, the one that it was judged by.
@@ -213,6 +235,9 @@ func (tx *transaction) errorText() string {
 	}
 	if tx.cause != nil {
 		list = append(list, tx.cause.Error())
+	}
+	if tx.attempt != nil && tx.attempt.failed != nil {
+		list = append(list, tx.attempt.failed.Error())
 	}
 	return shorten(strings.Join(list, "; "))
 }

@@ -163,7 +163,7 @@ func (d *delivery) data(ctx context.Context, body func() upstream.Body) (upstrea
 	for {
 		result, err := d.tryData(ctx, body())
 		var failure *upstream.Error
-		retry := !errors.Is(err, errClientGone) && !errors.Is(err, errReplay) &&
+		retry := !errors.Is(err, errClientGone) && !errors.Is(err, errTwin) && !errors.Is(err, errReplay) &&
 			!(errors.As(err, &failure) && failure.Offered)
 		if err == nil && (result.Offered || result.Reply.Code != 421) {
 			d.began, d.accepted = false, nil
@@ -179,11 +179,31 @@ func (d *delivery) data(ctx context.Context, body func() upstream.Body) (upstrea
 func (d *delivery) tryData(ctx context.Context, body upstream.Body) (upstream.DataResult, error) {
 	if d.conn == nil || !d.conn.Alive() {
 		d.drop()
+	}
+	if !d.began {
 		if err := d.replay(ctx); err != nil {
 			return upstream.DataResult{}, err
 		}
 	}
 	return d.conn.Data(ctx, body)
+}
+
+// only takes recipients out of the transaction, but for those that keep names, by their place among the accepted ones.
+// Since SMTP has no way to take one back, the transaction begins anew when the message is offered.
+func (d *delivery) only(ctx context.Context, keep []bool) {
+	var kept []upstream.Rcpt
+	for i, r := range d.accepted {
+		if i < len(keep) && keep[i] {
+			kept = append(kept, r)
+		}
+	}
+	d.accepted = kept
+	if d.conn != nil && d.began {
+		if err := d.conn.Reset(ctx); err != nil {
+			d.drop()
+		}
+	}
+	d.began = false
 }
 
 // end gives up what is under way and keeps the connection for the next transaction of this client.

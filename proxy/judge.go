@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,13 +24,17 @@ func (s *session) receive(tx *transaction, r io.Reader) reply {
 		return tx.reply
 	}
 	if refusal == nil {
+		if answer, known := s.recall(tx); known {
+			tx.ended, tx.reply = true, answer
+			return answer
+		}
 		refusal = loopRefusal(tx)
 	}
 	if refusal == nil {
 		s.judge(tx)
 	}
 	s.decide(tx, refusal)
-	answer := s.carryOut(tx)
+	answer := s.remember(tx, s.carryOut(tx))
 	tx.ended, tx.reply = true, answer
 	return answer
 }
@@ -180,6 +185,9 @@ func (s *session) carryOut(tx *transaction) reply {
 
 // deliver hands the message to the upstream that took the recipients.
 func (s *session) deliver(tx *transaction) reply {
+	if !tx.attempt.begin() {
+		return tx.twin()
+	}
 	body := s.bodyFor(tx, nil)
 	before := s.delivery.spent
 	result, err := s.delivery.data(s.ctx, body)
@@ -192,7 +200,10 @@ func (s *session) deliver(tx *transaction) reply {
 
 // settle makes the reply of what the next hop said. 250 is said only if it said so for every recipient.
 func (s *session) settle(tx *transaction, result upstream.DataResult, err error) reply {
+	tx.attempt.judge(result, err)
 	switch {
+	case errors.Is(err, errTwin):
+		return tx.twin()
 	case errors.Is(err, errClientGone):
 		tx.cause = err
 		tx.aborted = "client gone before delivery"
@@ -202,19 +213,7 @@ func (s *session) settle(tx *transaction, result upstream.DataResult, err error)
 		tx.verdict.Action, tx.verdict.By = filters.Defer, "upstream"
 		return withID(unreachable(err), tx.id)
 	}
-	answer := result.Reply
-	for _, r := range result.Per {
-		if !r.Positive() {
-			answer = r
-			if !allRefused(result.Per) {
-				answer = upstream.Reply{Code: 451, Enhanced: "4.3.0", Lines: []string{"Not every recipient's mailbox took the message: " + r.String()}}
-			}
-			break
-		}
-	}
-	if answer.Code == 0 && len(result.Per) > 0 {
-		answer = result.Per[0]
-	}
+	answer := oneReply(result)
 	tx.answer = answer
 	out := withID(fromUpstream(answer), tx.id)
 	switch {
@@ -229,13 +228,19 @@ func (s *session) settle(tx *transaction, result upstream.DataResult, err error)
 	return out
 }
 
-func allRefused(replies []upstream.Reply) bool {
-	for _, r := range replies {
-		if !r.Permanent() {
-			return false
-		}
+// oneReply is the one that is true of all recipients. Where they fared differently the client is told to come again:
+// the memory sees to it that each recipient gets a reply of its own then.
+func oneReply(result upstream.DataResult) upstream.Reply {
+	if len(result.Per) == 0 {
+		return result.Reply
 	}
-	return true
+	first := result.Per[0]
+	refused := slices.IndexFunc(result.Per, func(r upstream.Reply) bool { return !r.Positive() })
+	differs := func(r upstream.Reply) bool { return r.Code/100 != first.Code/100 }
+	if refused < 0 || !slices.ContainsFunc(result.Per, differs) {
+		return first
+	}
+	return upstream.Reply{Code: 451, Enhanced: "4.3.0", Lines: []string{"Not every recipient's mailbox took the message: " + result.Per[refused].String()}}
 }
 
 func withID(r reply, id string) reply {
@@ -246,6 +251,9 @@ func withID(r reply, id string) reply {
 // divert hands the message with its envelope to the quarantine. The client hears 250; if diverting fails it hears 4xx
 // and keeps the message.
 func (s *session) divert(tx *transaction) reply {
+	if !tx.attempt.begin() {
+		return tx.twin()
+	}
 	tx.upstream = tx.rt.quarantine.String()
 	result, err := s.toQuarantine(tx)
 	out := s.settle(tx, result, err)
@@ -263,7 +271,7 @@ func (s *session) toQuarantine(tx *transaction) (upstream.DataResult, error) {
 	d := &delivery{route: &route{upstreams: []*nextHop{tx.rt.quarantine}}, mail: tx.mail}
 	defer d.close()
 	for _, r := range tx.rcpts {
-		answer, err := d.rcpt(s.ctx, upstream.Rcpt{To: upstream.Path(r.To)})
+		answer, err := d.rcpt(s.ctx, upstream.Rcpt{To: r.To})
 		if err != nil {
 			return upstream.DataResult{}, err
 		}
@@ -275,7 +283,8 @@ func (s *session) toQuarantine(tx *transaction) (upstream.DataResult, error) {
 }
 
 // bodyFor gives the message as it goes out: more fields on top, ours, and then the client's bytes without the fields
-// that claim to be ours. Before the final dot it looks whether the client is still there to hear the reply.
+// that claim to be ours. Before the final dot it looks whether the client is still there to hear the reply, and has the
+// memory note that the outcome is open from here on.
 func (s *session) bodyFor(tx *transaction, more []message.Field) func() upstream.Body {
 	host := tx.rt.Config.Hostname
 	kept := stripOurs(tx.spool, tx.message, host)
@@ -286,6 +295,9 @@ func (s *session) bodyFor(tx *transaction, more []message.Field) func() upstream
 		return upstream.Body{Fields: block, Message: kept.Reader(), BeforeDot: func() error {
 			if !s.wire.Alive() {
 				return errClientGone
+			}
+			if !tx.attempt.offer() {
+				return errTwin
 			}
 			return nil
 		}}

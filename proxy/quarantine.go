@@ -203,13 +203,13 @@ func (q *Quarantine) deliver(ctx context.Context, item Quarantined, body []byte)
 			d = &delivery{
 				route:  rt,
 				client: upstream.Client{Helo: q.rt.Config.Hostname, Extended: true, ID: item.ID},
-				mail:   upstream.Mail{From: upstream.Path(from), Size: int64(len(body)), Body: "8BITMIME"},
+				mail:   upstream.Mail{From: from, Size: int64(len(body)), Body: "8BITMIME"},
 			}
 			defer d.close()
 			deliveries[rt] = d
 			order = append(order, d)
 		}
-		answer, err := d.rcpt(ctx, upstream.Rcpt{To: upstream.Path(path)})
+		answer, err := d.rcpt(ctx, upstream.Rcpt{To: path})
 		if err != nil {
 			return err
 		}

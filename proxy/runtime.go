@@ -214,10 +214,14 @@ func within(list []netip.Prefix, ip netip.Addr) bool {
 // A nextHop is an upstream and what it offered when it was last asked.
 type nextHop struct {
 	upstream.Upstream
-	caps atomic.Pointer[upstream.Caps]
+	caps   atomic.Pointer[upstream.Caps]
+	failed atomic.Pointer[error] // why the last probe failed
 }
 
-func (n *nextHop) learn(caps upstream.Caps) { n.caps.Store(&caps) }
+func (n *nextHop) learn(caps upstream.Caps) {
+	n.caps.Store(&caps)
+	n.failed.Store(nil)
+}
 
 // probeLimit bounds one probe.
 const probeLimit = 5 * time.Second
@@ -231,6 +235,7 @@ func (rt *Runtime) probe(ctx context.Context, log *slog.Logger) {
 			defer cancel()
 			caps, err := n.Probe(ctx)
 			if err != nil {
+				n.failed.Store(&err)
 				log.Warn("upstream_unreachable", "upstream", n.String(), "error", err.Error())
 				return
 			}

@@ -27,13 +27,18 @@ import (
 
 // Server serves the listeners of a configuration.
 type Server struct {
+	Version string // of what runs, for the metrics; set before Listen
+
 	log       *slog.Logger
 	runtime   atomic.Pointer[Runtime]
 	smtp      *smtp.Server
 	listeners []boundListener
 	strangers *lru.Cache[string, refusedRcpt]
+	memory    *memory // of deliveries; it outlives a reload
 	spooled   atomic.Int64
 	idle      atomic.Int64 // connections that came and went without a word
+	metrics   *metrics
+	monitor   *monitor // nil: not configured
 
 	base   context.Context
 	cancel context.CancelFunc
@@ -58,14 +63,25 @@ const (
 	strangersFor  = time.Minute
 )
 
-// NewServer makes a server of a runtime, which it owns from now on. Nothing is bound yet.
+// NewServer makes a server of a runtime, which it owns from now on, and opens the store. Nothing is bound yet. On an
+// error the runtime is closed.
 func NewServer(rt *Runtime, logger *slog.Logger) (*Server, error) {
 	strangers, err := lru.New[string, refusedRcpt](strangersKept)
 	if err != nil {
+		rt.Close()
 		return nil, fmt.Errorf("remembering refused recipients: %w", err)
 	}
-	s := &Server{log: logger, strangers: strangers}
+	remembered, note, err := openMemory(rt.Config.Store, logger)
+	if err != nil {
+		rt.Close()
+		return nil, fmt.Errorf("%s: %w", rt.Config.pos("store", "path"), err)
+	}
+	if note != "" {
+		logger.Warn("store_moved_aside", "note", note)
+	}
+	s := &Server{log: logger, strangers: strangers, memory: remembered}
 	s.runtime.Store(rt)
+	s.metrics = newMetrics(s)
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
 	s.smtp.Domain = rt.Config.Hostname
@@ -99,6 +115,10 @@ func (s *Server) Listen() error {
 		}
 		s.listeners = append(s.listeners, boundListener{config: l, inner: inner, wire: wire.NewListener(inner, cfg)})
 	}
+	if err := s.listenMonitor(); err != nil {
+		s.unbind()
+		return err
+	}
 	return nil
 }
 
@@ -116,6 +136,7 @@ func (s *Server) unbind() {
 		l.wire.Close()
 	}
 	s.listeners = nil
+	s.monitor.stop()
 }
 
 // Addrs are the bound addresses, in the order of the configuration.
@@ -167,6 +188,7 @@ func (s *Server) wireConfig(l Listen) (wire.Config, error) {
 // Serve answers clients until ctx ends. Then it stops accepting, lets the transactions under way end, and returns when
 // all connections are closed, which takes no longer than a delivery may wait for the upstream's reply.
 func (s *Server) Serve(ctx context.Context) error {
+	s.serveMonitor()
 	rt := s.runtime.Load()
 	rt.probe(ctx, s.log)
 	s.wg.Go(func() { s.keepProbing(ctx) })
@@ -201,6 +223,7 @@ func (s *Server) keepProbing(ctx context.Context) {
 func (s *Server) drain() error {
 	rt := s.runtime.Load()
 	s.log.Info("draining")
+	s.monitor.drain()
 	limit, done := context.WithTimeout(context.Background(), rt.Config.Budget.Reply)
 	defer done()
 	var drained sync.WaitGroup
@@ -210,7 +233,9 @@ func (s *Server) drain() error {
 	drained.Wait()
 	s.cancel()
 	err := s.smtp.Close()
+	s.monitor.stop()
 	s.wg.Wait()
+	err = errors.Join(err, s.memory.close())
 	s.log.Info("stopped", "idle_connections", s.idle.Load())
 	s.runtime.Load().Close()
 	return err
@@ -250,9 +275,19 @@ func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
 	for i, bound := range s.listeners {
 		bound.wire.SetConfig(configs[i])
 	}
+	if rt.Config.Store != old.Config.Store {
+		s.log.Warn("store_unchanged", "note", "the store of the configuration changes at the next start only")
+	}
 	old.Close()
+	s.metrics.reload("ok")
 	s.log.Info("reloaded", "file", rt.Config.File, "rules", rt.ruleCount())
 	return nil
+}
+
+// ReloadFailed logs and counts that the configuration could not be read again, or not be put in force. The old one serves.
+func (s *Server) ReloadFailed(err error) {
+	s.metrics.reload("failed")
+	s.log.Error("reload_failed", "error", err.Error())
 }
 
 // use gives the runtime in force, acquired.
@@ -275,5 +310,8 @@ func (rt *Runtime) ruleCount() int {
 func (s *Server) Close() {
 	s.unbind()
 	s.cancel()
+	if err := s.memory.close(); err != nil {
+		s.memory.warn(err)
+	}
 	s.runtime.Load().Close()
 }

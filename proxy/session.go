@@ -68,6 +68,7 @@ func (s *session) greet() {
 
 // Reset ends a transaction: RSET, another HELO, or the end of DATA.
 func (s *session) Reset() {
+	s.hears()
 	s.endTransaction()
 	if s.smtp.Hostname() != s.helo {
 		s.greet()
@@ -77,6 +78,7 @@ func (s *session) Reset() {
 // Logout ends the session.
 func (s *session) Logout() error {
 	s.endTransaction()
+	s.listenFor(nil)
 	s.leave(s.wire)
 	return nil
 }
@@ -95,6 +97,9 @@ func (s *session) endTransaction() {
 	if tx.spool != nil {
 		tx.spool.Close()
 	}
+	if tx.attempt != nil {
+		tx.attempt.release()
+	}
 	if !tx.ended {
 		tx.abandon(s.wire.Reason())
 	}
@@ -110,6 +115,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	case s.bad != nil:
 		return s.bad.err()
 	}
+	s.hears()
 	rt := s.srv.use()
 	s.goBy(rt)
 	tx := &transaction{id: s.nextID(), rt: rt, started: time.Now(), mailFrom: shown(from)}
@@ -155,7 +161,7 @@ func (s *session) checkMail(from string, opts *smtp.MailOptions) *reply {
 		return ptr(refuse("size", 552, "5.3.4", fmt.Sprintf("The message is too large: %d bytes, at most %d are accepted", opts.Size, limit)))
 	}
 	tx.mail = upstream.Mail{
-		From:       upstream.Path(path),
+		From:       path,
 		Size:       opts.Size,
 		Body:       string(opts.Body),
 		UTF8:       opts.UTF8,
@@ -258,6 +264,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 		return nil
 	}
 	tx.rcptsRefused++
+	s.srv.metrics.recipient(r, err)
 	tx.lastRefusal, tx.refusalCause = r, err
 	if r.Code/100 == 5 {
 		if s.unknown++; s.unknown > tx.rt.Config.Limits.Unknown {
@@ -337,8 +344,13 @@ func (s *session) checkRcpt(to string, opts *smtp.RcptOptions) (filters.Path, *r
 // together refuses, for now, a recipient that can't share a transaction with the first one.
 func (s *session) together(path filters.Path, rt *route) *reply {
 	tx := s.tx
+	alone := s.srv.memory.isApart(tx.from, path)
 	if len(tx.rcpts) == 0 {
+		tx.alone = alone
 		return nil
+	}
+	if alone || tx.alone {
+		return ptr(refuse("memory", 452, "4.5.3", "That recipient is to be served apart, send to it in a message of its own"))
 	}
 	if tx.rt.route(tx.rcpts[0].To.Domain) != rt {
 		return ptr(refuse("route", 452, "4.5.3", "That recipient is on another server, send to it in a message of its own"))
@@ -382,7 +394,7 @@ func (s *session) refuseEarly(path filters.Path) *reply {
 
 func upstreamRcpt(path filters.Path, opts *smtp.RcptOptions) upstream.Rcpt {
 	r := upstream.Rcpt{
-		To:        upstream.Path(path),
+		To:        path,
 		ORcptType: strings.ToLower(string(opts.OriginalRecipientType)),
 		ORcpt:     opts.OriginalRecipient,
 	}
@@ -407,5 +419,6 @@ func (s *session) Data(r io.Reader) error {
 		return refuse("protocol", 503, "5.5.1", "There is no recipient yet, expected RCPT").err()
 	}
 	answer := s.receive(s.tx, r)
+	s.answered(s.tx, answer)
 	return answer.err()
 }

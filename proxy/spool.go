@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"sync"
@@ -18,6 +20,7 @@ type spool struct {
 	file    *os.File
 	size    int64
 	charged int64
+	hash    hash.Hash // of what has been read
 }
 
 // spoolBounds are the limits that a spool obeys.
@@ -38,7 +41,7 @@ var (
 // spoolFrom reads r to its end. On an error nothing is kept. When the message is larger than allowed the rest of r is
 // left unread.
 func spoolFrom(r io.Reader, b spoolBounds) (*spool, error) {
-	s := &spool{bounds: b}
+	s := &spool{bounds: b, hash: sha256.New()}
 	if err := s.fill(r); err != nil {
 		s.Close()
 		return nil, err
@@ -82,6 +85,7 @@ func (s *spool) readChunk(r io.Reader) (int, error) {
 		}
 		n, err := r.Read(s.mem[len(s.mem):min(cap(s.mem), len(s.mem)+spoolChunk)])
 		s.mem = s.mem[:len(s.mem)+n]
+		s.hash.Write(s.mem[len(s.mem)-n:])
 		return n, err
 	}
 	if err := s.open(); err != nil {
@@ -90,6 +94,7 @@ func (s *spool) readChunk(r io.Reader) (int, error) {
 	buf := spoolBuffers.Get().(*[]byte)
 	defer spoolBuffers.Put(buf)
 	n, err := r.Read(*buf)
+	s.hash.Write((*buf)[:n])
 	if n > 0 {
 		if _, werr := s.file.Write((*buf)[:n]); werr != nil {
 			return 0, fullOr(werr)
@@ -141,6 +146,9 @@ func (s *spool) charge(n int64) error {
 
 // Size is the message's length in bytes.
 func (s *spool) Size() int64 { return s.size }
+
+// Sum is the message's SHA-256.
+func (s *spool) Sum() []byte { return s.hash.Sum(nil) }
 
 // ReadAt implements io.ReaderAt.
 func (s *spool) ReadAt(p []byte, off int64) (int, error) {

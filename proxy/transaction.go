@@ -23,8 +23,10 @@ type transaction struct {
 	rcptsRefused int
 	lastRefusal  reply
 	refusalCause error
+	alone        bool // the first recipient can't share the transaction: see memory
 
 	spool   *spool
+	attempt *attempt // nil before the message is there
 	message *message.Message
 	result  filters.Result
 	judged  filters.Client // whom the verdict is about

@@ -3,11 +3,11 @@ package proxy
 import (
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 
 	"postern/filters"
 	"postern/filters/dns"
@@ -61,6 +61,7 @@ func (c *Config) validate() strict.Problems {
 	v.policy()
 	v.words()
 	v.limits()
+	v.metrics()
 	slices.SortStableFunc(v.problems, func(a, b strict.Problem) int {
 		if a.Pos.Line != b.Pos.Line {
 			return a.Pos.Line - b.Pos.Line
@@ -227,6 +228,9 @@ func (v *validator) thresholds(path []any, t Thresholds) {
 	}
 }
 
+// maxText bounds a text of ours that goes into a reply or a header field, so that their lines stay within RFC 5321.
+const maxText = 200
+
 func (v *validator) words() {
 	v.oneOf(at("log", "format"), v.Log.Format, "logfmt", "json")
 	v.oneOf(at("log", "level"), v.Log.Level, "debug", "info", "warn", "error")
@@ -249,8 +253,12 @@ func (v *validator) words() {
 		v.bad(at("dns", "servers"), "%d servers, expected at most %d", n, dns.MaxServers)
 	}
 	for _, text := range []struct{ key, value string }{{"subject_tag", v.Subject}, {"contact", v.Contact}} {
-		if strings.ContainsFunc(text.value, unicode.IsControl) {
-			v.bad(at(text.key), "a line break or another control character in a text that goes into mail, expected one line")
+		bad := strings.IndexFunc(text.value, func(r rune) bool { return r < ' ' || r > '~' })
+		switch {
+		case bad >= 0:
+			v.bad(at(text.key), "%s holds %q, expected one line of printable ASCII", text.key, []rune(text.value[bad:])[0])
+		case len(text.value) > maxText:
+			v.bad(at(text.key), "%s has %d characters, expected at most %d", text.key, len(text.value), maxText)
 		}
 	}
 }
@@ -277,6 +285,22 @@ func (v *validator) limits() {
 	}
 	if v.Limits.Spool < v.Limits.Message {
 		v.bad(at("limits", "spool_total"), "spool_total: %s is less than message: %s, expected room for one message at least", v.Limits.Spool, v.Limits.Message)
+	}
+}
+
+// metrics wants an address that no listener for mail has.
+func (v *validator) metrics() {
+	here := at("metrics", "listen")
+	if !v.given(here...) || !v.address(here, v.Metrics.Listen) {
+		return
+	}
+	host, port, _ := net.SplitHostPort(v.Metrics.Listen)
+	for _, l := range v.Listen {
+		theirs, theirPort, err := net.SplitHostPort(l.Address)
+		if err == nil && port == theirPort && port != "0" && (overlap(host, theirs) || overlap(theirs, host)) {
+			v.bad(here, "%s can't be bound beside the listener for mail at %s, expected another address or port", v.Metrics.Listen, l.Address)
+			return
+		}
 	}
 }
 

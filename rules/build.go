@@ -126,7 +126,7 @@ func (c *compiler) buildLeaf(f *File, e *expr) node {
 	t := e.test
 	n := &leafNode{
 		scope: t.src.scope, src: c.source(t.src), which: t.which, exists: t.exists, count: t.count, rising: true,
-		nonEmpty: t.src.subject != "header", what: describeTest(t), pos: e.pos, dear: t.src.part0().cost,
+		nonEmpty: t.src.subject != "header", what: describeTest(t), pos: e.pos, dear: t.src.definition().cost,
 	}
 	if t.count != nil {
 		n.rising = t.count.hi == math.MaxInt64
@@ -142,7 +142,7 @@ func (c *compiler) buildLeaf(f *File, e *expr) node {
 			n.dear += costMatch * len(p.patterns) * n.dear / costBody
 		}
 		if p.other != nil {
-			n.dear += costBoth + p.other.part0().cost
+			n.dear += costBoth + p.other.definition().cost
 		}
 	}
 	return n

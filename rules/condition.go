@@ -227,7 +227,7 @@ func (p *parser) plainSource(n *strict.Node) (source, bool) {
 // test reads the operators on a source, and what goes with them.
 func (p *parser) test(pos Pos, src source, pairs []strict.Pair) *expr {
 	t := &testExpr{src: src}
-	def := src.part0()
+	def := src.definition()
 	var whichNode *strict.Node
 	var ops []strict.Pair
 	for _, pair := range pairs {
@@ -291,7 +291,7 @@ func (p *parser) operator(t *testExpr, op strict.Pair, ops int) {
 		var yes bool
 		p.Add(op.Value.Decode(&yes))
 		t.exists = &yes
-	case !t.src.part0().many:
+	case !t.src.definition().many:
 		p.Addf(op.Key.Pos(), "count does not go with %s, which has one value", t.src)
 	default:
 		count := p.quantity(name, op.Value)

@@ -12,7 +12,8 @@ type Match struct {
 	Rule *Rule
 	// Score is the rule's, or that of the list entry which made it hit, where the list gives one.
 	Score int32
-	// Detail is what matched, in short. It may hold what a stranger wrote, quoted as Go quotes strings.
+	// Detail is what matched, in short. It may hold what a stranger wrote, control characters included: who shows it
+	// escapes it.
 	Detail string
 }
 

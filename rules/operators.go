@@ -153,3 +153,10 @@ func (p *lengthPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 }
 
 func (p *lengthPred) find(*valueSet, int) found { return found{} }
+
+// networks is a set of networks given in place; there are few.
+type networks []netip.Prefix
+
+func (ns networks) contains(a netip.Addr) bool {
+	return slices.ContainsFunc(ns, func(p netip.Prefix) bool { return p.Contains(a) })
+}

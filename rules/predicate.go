@@ -159,7 +159,7 @@ func (p *parser) words(pred *predExpr, t *testExpr, n *strict.Node) bool {
 
 // known reports whether a word is one that the source can have.
 func (p *parser) known(src source, item *strict.Node) bool {
-	def := src.part0()
+	def := src.definition()
 	if len(def.word) == 0 || slices.Contains(def.word, strings.ToLower(item.Text())) {
 		return true
 	}
@@ -167,8 +167,8 @@ func (p *parser) known(src source, item *strict.Node) bool {
 	return false
 }
 
-// part0 returns the definition of the source's part.
-func (s source) part0() part {
+// definition returns what is known of the source's part.
+func (s source) definition() part {
 	if s.scope != ofMessage {
 		return itemParts[s.scope][s.part]
 	}

@@ -150,7 +150,8 @@ type Subject interface {
 	// not see), "html" (its source), "raw" (the body undecoded).
 	Body(part string) string
 	// Links have the parts "url", "scheme", "host", "org_domain", "path", "shown" (the text of the link), "shown_domain"
-	// (the organizational domain of a host or URL in that text, none where it names none), "source" ("text" or "html").
+	// (the organizational domain of a host or URL in that text, none where it names none), "source" ("text", "html", "resource" for
+	// what HTML loads by itself, "attachment" for attached HTML).
 	Links() []Item
 	// Attachments have the parts "name", "type" (as declared), "real_type" (by content), "size" (bytes, decoded),
 	// "inside" (names in an archive, one value each), "encrypted" ("true" or none), "inline" ("true" or none).

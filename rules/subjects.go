@@ -123,7 +123,7 @@ var itemParts = map[scope]map[string]part{
 		"path":         {kind: text, many: true, cost: costBody},
 		"shown":        {kind: text, many: true, cost: costBody},
 		"shown_domain": {kind: text, many: true, cost: costBody},
-		"source":       {kind: word, many: true, cost: costBody, word: []string{"text", "html"}},
+		"source":       {kind: word, many: true, cost: costBody, word: []string{"text", "html", "resource", "attachment"}},
 	},
 	ofAttachment: {
 		"name":      {kind: text, many: true, cost: costParts},

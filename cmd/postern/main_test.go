@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -12,7 +13,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the expected output in the scripts")
 
+// The race detector's runtime sleeps for a second when a program ends, to report races that are late. The processes
+// that the tests start have ended all their goroutines by then.
+const gorace = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" "+gorace))
 	testscript.Main(leakChecked{m}, map[string]func(){"postern": main})
 }
 
@@ -43,6 +49,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SAMPLES", samples)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			return nil
 		},
 	})

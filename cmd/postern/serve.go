@@ -51,6 +51,7 @@ func runServe(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.fail(err)
 	}
+	server.Version = version
 	if err := server.Listen(); err != nil {
 		server.Close()
 		return c.fail(err)
@@ -113,6 +114,6 @@ func reload(ctx context.Context, server *proxy.Server, path string, logger *slog
 		err = server.Reload(ctx, rt)
 	}
 	if err != nil {
-		logger.Error("reload_failed", "error", err.Error())
+		server.ReloadFailed(err)
 	}
 }

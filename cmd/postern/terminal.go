@@ -46,8 +46,11 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-func (p *progress) step() {
-	p.n++
+func (p *progress) step() { p.at(p.n + 1) }
+
+// at tells that n messages are done.
+func (p *progress) at(n int) {
+	p.n = n
 	if p.w == nil || time.Since(p.shown) < progressEvery {
 		return
 	}

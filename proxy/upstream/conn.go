@@ -220,11 +220,11 @@ func (c *conn) mailCommands(m Mail) ([]command, Reply) {
 // checkMail gives our own refusal of a transaction that the next hop has no means to carry, or the zero Reply.
 func (c *conn) checkMail(m Mail) Reply {
 	switch {
-	case m.From.check() != nil || m.From.Local == "" && m.From.Domain != "":
+	case checkPath(m.From) != nil || m.From.Local == "" && m.From.Domain != "":
 		return ownReply(553, "5.1.7", "Bad sender address syntax")
 	case m.UTF8 && !c.caps.SMTPUTF8:
 		return ownReply(550, "5.6.7", "The destination does not take internationalized mail (SMTPUTF8)")
-	case !m.UTF8 && !m.From.ascii():
+	case !m.UTF8 && !asciiPath(m.From):
 		return ownReply(553, "5.6.7", "Sender address is not ASCII, and SMTPUTF8 was not asked for")
 	case m.RequireTLS && !c.caps.RequireTLS:
 		return ownReply(550, "5.7.30", "The destination does not support REQUIRETLS")
@@ -235,9 +235,9 @@ func (c *conn) checkMail(m Mail) Reply {
 // rcptCommand makes RCPT, or our own refusal of what can't be sent.
 func (c *conn) rcptCommand(r Rcpt, utf8 bool) (command, Reply) {
 	switch {
-	case r.To.check() != nil || r.To.Local == "":
+	case checkPath(r.To) != nil || r.To.Local == "":
 		return command{}, ownReply(553, "5.1.3", "Bad recipient address syntax")
-	case !utf8 && !r.To.ascii():
+	case !utf8 && !asciiPath(r.To):
 		return command{}, ownReply(553, "5.6.7", "Recipient address is not ASCII, and SMTPUTF8 was not asked for")
 	}
 	text := "RCPT TO:<" + r.To.String() + ">"

@@ -32,7 +32,7 @@ func xclient(offered []string, c Client) string {
 	return b
 }
 
-// xforward makes the XFORWARD commands. There are two, as each must fit in a line of 512 octets.
+// xforward makes the XFORWARD commands, divided in two as Postfix's own client does, so that each stays short.
 func xforward(offered []string, c Client) []string {
 	var cmds []string
 	for _, group := range [][]string{{"NAME", "ADDR", "PORT"}, {"PROTO", "HELO", "IDENT", "SOURCE"}} {
@@ -49,7 +49,8 @@ func xforward(offered []string, c Client) []string {
 	return cmds
 }
 
-// attribute gives the value of an attribute of XCLIENT or XFORWARD; ok is false for one that Postern does not know.
+// attribute gives the value of an attribute of XCLIENT or XFORWARD; ok is false for one that Postern does not know. Among
+// these are Dovecot's TTL and TIMEOUT, which say nothing about the client and must be numbers.
 func attribute(name string, c Client) (value string, ok bool) {
 	switch name {
 	case "NAME", "REVERSE_NAME":
@@ -121,26 +122,19 @@ func (c *conn) introduce(ctx context.Context) error {
 	return c.hello(ctx, name)
 }
 
-// sendProxy writes the PROXY header, the first thing on a connection. Without a client it says that the connection is our own.
+// sendProxy writes the PROXY header, the first thing on a connection. Without a client it says that the connection is our
+// own: version 2 has LOCAL for that; version 1 has UNKNOWN, which Postfix refuses, so it gets the addresses of the socket.
 func sendProxy(nc net.Conn, limit time.Duration, version byte, client *Client) error {
 	h := proxyproto.Header{Version: version, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}
-	if client != nil && client.IP.IsValid() {
-		src, dst := client.IP.Unmap().WithZone(""), client.DestIP.Unmap().WithZone("")
-		h.Command, h.TransportProtocol = proxyproto.PROXY, proxyproto.TCPv4
-		if src.Is6() || dst.Is6() {
-			// One family for both: an IPv4 address beside an IPv6 one is written as IPv4-mapped.
-			h.TransportProtocol = proxyproto.TCPv6
-			src = netip.AddrFrom16(src.As16())
-			if dst.IsValid() {
-				dst = netip.AddrFrom16(dst.As16())
-			} else {
-				dst = netip.IPv6Unspecified()
-			}
-		} else if !dst.IsValid() {
-			dst = netip.IPv4Unspecified()
+	switch {
+	case client != nil && client.IP.IsValid():
+		setAddresses(&h, netip.AddrPortFrom(client.IP, uint16(client.Port)), netip.AddrPortFrom(client.DestIP, uint16(client.DestPort)))
+	case version == 1:
+		src, ok1 := nc.LocalAddr().(*net.TCPAddr)
+		dst, ok2 := nc.RemoteAddr().(*net.TCPAddr)
+		if ok1 && ok2 {
+			setAddresses(&h, src.AddrPort(), dst.AddrPort())
 		}
-		h.SourceAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, uint16(client.Port)))
-		h.DestinationAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(dst, uint16(client.DestPort)))
 	}
 	b, err := h.Format()
 	if err != nil {
@@ -149,4 +143,24 @@ func sendProxy(nc net.Conn, limit time.Duration, version byte, client *Client) e
 	nc.SetWriteDeadline(time.Now().Add(limit))
 	_, err = nc.Write(b)
 	return err
+}
+
+// setAddresses writes both addresses in one family, as the header has it: an IPv4 address beside an IPv6 one is written as
+// IPv4-mapped, an unknown destination as the unspecified address.
+func setAddresses(h *proxyproto.Header, from, to netip.AddrPort) {
+	src, dst := from.Addr().Unmap().WithZone(""), to.Addr().Unmap().WithZone("")
+	h.Command, h.TransportProtocol = proxyproto.PROXY, proxyproto.TCPv4
+	v6 := src.Is6() || dst.Is6()
+	switch {
+	case !dst.IsValid() && v6:
+		dst = netip.IPv6Unspecified()
+	case !dst.IsValid():
+		dst = netip.IPv4Unspecified()
+	}
+	if v6 {
+		h.TransportProtocol = proxyproto.TCPv6
+		src, dst = netip.AddrFrom16(src.As16()), netip.AddrFrom16(dst.As16())
+	}
+	h.SourceAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, from.Port()))
+	h.DestinationAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(dst, to.Port()))
 }

@@ -102,8 +102,8 @@ func TestClientInfo(t *testing.T) {
 			want: []string{"PROXY TCP4 192.0.2.7 0.0.0.0 1 0", "EHLO mx.example.org", "MAIL FROM:<bob@example.com>"},
 		},
 		{
-			name: "PROXY, mail of our own", info: ClientProxy,
-			want: []string{"PROXY UNKNOWN", "EHLO mx.example.org", "MAIL FROM:<bob@example.com>"},
+			name: "PROXY, mail of our own", info: ClientProxy, reason: "Postfix refuses PROXY UNKNOWN",
+			want: []string{"PROXY TCP4 127.0.0.1 127.0.0.1 PORT PORT", "EHLO mx.example.org", "MAIL FROM:<bob@example.com>"},
 		},
 	}
 	for _, tc := range cases {
@@ -115,6 +115,9 @@ func TestClientInfo(t *testing.T) {
 			}
 			var got []string
 			for _, l := range s.commands() {
+				if strings.HasPrefix(l, "1 PROXY TCP4 127.0.0.1 127.0.0.1 ") { // our own, with ports of the moment
+					l = "1 PROXY TCP4 127.0.0.1 127.0.0.1 PORT PORT"
+				}
 				got = append(got, l[2:])
 			}
 			if !slices.Equal(got, tc.want) {

@@ -87,7 +87,7 @@ func (c *maildirConn) Mail(ctx context.Context, m Mail) (Reply, error) {
 		return Reply{}, err
 	}
 	c.clear()
-	if m.From.check() != nil || m.From.Local == "" && m.From.Domain != "" {
+	if checkPath(m.From) != nil || m.From.Local == "" && m.From.Domain != "" {
 		return Reply{Code: 553, Enhanced: "5.1.7", Lines: []string{"Bad sender address syntax"}}, nil
 	}
 	c.open, c.from = true, m.From
@@ -101,7 +101,7 @@ func (c *maildirConn) Rcpt(ctx context.Context, r Rcpt) (Reply, error) {
 	if !c.open {
 		return Reply{Code: 503, Enhanced: "5.5.1", Lines: []string{"Need MAIL command"}}, nil
 	}
-	if r.To.check() != nil || r.To.Local == "" {
+	if checkPath(r.To) != nil || r.To.Local == "" {
 		return Reply{Code: 553, Enhanced: "5.1.3", Lines: []string{"Bad recipient address syntax"}}, nil
 	}
 	c.to = append(c.to, r.To)

@@ -242,7 +242,7 @@ func TestPathRoundTrip(t *testing.T) {
 			Local:  rapid.OneOf(rapid.String(), rapid.StringMatching(`[a.@<>" \\\r\n]{1,8}`)).Draw(t, "local"),
 			Domain: rapid.OneOf(rapid.Just("example.org"), rapid.String(), rapid.StringMatching(`[a.@<>" \[\]:\r\n]{1,8}`)).Draw(t, "domain"),
 		}
-		if p.check() != nil || p.Local == "" || p.Domain == "" {
+		if checkPath(p) != nil || p.Local == "" || p.Domain == "" {
 			return
 		}
 		s := p.String() + "> NEXT"

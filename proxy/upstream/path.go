@@ -4,34 +4,19 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"postern/filters"
 )
 
 // maxPath bounds a path: RFC 5321 section 4.5.3.1.3 allows 256 octets; quoting and UTF-8 make longer ones common enough.
 const maxPath = 1000
 
-// A Path is a reverse-path or forward-path. The zero value is the null reverse-path "<>".
-type Path struct {
-	Local  string // unquoted
-	Domain string // as written; an address literal keeps its brackets; may be empty in a recipient ("postmaster")
-}
+// A Path is a reverse-path or forward-path. The domain of a recipient may be empty ("postmaster").
+type Path = filters.Path
 
-// Null reports whether p is the null reverse-path.
-func (p Path) Null() bool { return p.Local == "" && p.Domain == "" }
-
-// String is the path as it stands between the angle brackets: the local part is quoted where RFC 5321 section 4.1.2 needs it.
-func (p Path) String() string {
-	if p.Null() {
-		return ""
-	}
-	if p.Domain == "" {
-		return quoteLocal(p.Local)
-	}
-	return quoteLocal(p.Local) + "@" + p.Domain
-}
-
-// check says why p can't be sent, or nil. What passes can't end the path or the line early, whatever its parts hold:
+// checkPath says why p can't be sent, or nil. What passes can't end the path or the line early, whatever its parts hold:
 // the local part is quoted and has no controls, the domain has nothing but letters, digits and a few marks.
-func (p Path) check() error {
+func checkPath(p Path) error {
 	switch {
 	case len(p.Local)+len(p.Domain) > maxPath:
 		return fmt.Errorf("address longer than %d octets", maxPath)
@@ -45,7 +30,7 @@ func (p Path) check() error {
 	return nil
 }
 
-func (p Path) ascii() bool { return isASCII(p.Local) && isASCII(p.Domain) }
+func asciiPath(p Path) bool { return isASCII(p.Local) && isASCII(p.Domain) }
 
 func isControl(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }
 
@@ -70,38 +55,6 @@ func isASCII(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
 			return false
-		}
-	}
-	return true
-}
-
-func quoteLocal(s string) string {
-	if isDotString(s) {
-		return s
-	}
-	var b strings.Builder
-	b.Grow(len(s) + 2)
-	b.WriteByte('"')
-	for i := 0; i < len(s); i++ {
-		if s[i] == '"' || s[i] == '\\' {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(s[i])
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
-// isDotString reports whether s is a Dot-string: atoms, which with RFC 6531 may hold UTF-8, and single dots between them.
-func isDotString(s string) bool {
-	for atom := range strings.SplitSeq(s, ".") {
-		if atom == "" {
-			return false
-		}
-		for i := 0; i < len(atom); i++ {
-			if c := atom[i]; c < 0x80 && !isAlnum(c) && strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) < 0 {
-				return false
-			}
 		}
 	}
 	return true

@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/proxy/wire"
+)
+
+// liveMetrics are those that are not counted as things happen but looked up when somebody asks.
+type liveMetrics struct {
+	server *Server
+
+	build, open, accepted, refused, early, spool, rules, up *prometheus.Desc
+}
+
+var _ prometheus.Collector = (*liveMetrics)(nil)
+
+func newLiveMetrics(s *Server) *liveMetrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &liveMetrics{
+		server:   s,
+		build:    desc("postern_build_info", "Always 1; what runs stands in the labels.", "version", "goversion"),
+		open:     desc("postern_connections_open", "Client connections now."),
+		accepted: desc("postern_connections_total", "Client connections since the start, the refused ones included."),
+		refused:  desc("postern_connections_refused_total", "Connections that were turned away before the banner.", "cause"),
+		early:    desc("postern_early_talkers_total", "Clients that spoke before the banner."),
+		spool:    desc("postern_spool_bytes", "Octets that are booked for the messages under way."),
+		rules:    desc("postern_rules", "Content rules that are loaded."),
+		up:       desc("postern_upstream_up", "Whether an upstream answered when it was last asked: 1 or 0.", "upstream"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (l *liveMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{l.build, l.open, l.accepted, l.refused, l.early, l.spool, l.rules, l.up} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (l *liveMetrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	stats, rt := l.server.wireStats(), l.server.runtime.Load()
+	gauge(l.build, 1, l.server.Version, runtime.Version())
+	gauge(l.open, float64(stats.Open))
+	counter(l.accepted, stats.Accepted)
+	counter(l.refused, stats.Full, "full")
+	counter(l.refused, stats.Crowded, "per_ip")
+	counter(l.refused, stats.BadProxy, "proxy_header")
+	counter(l.early, stats.EarlyTalked)
+	gauge(l.spool, float64(l.server.spooled.Load()))
+	gauge(l.rules, float64(rt.ruleCount()))
+	for name, err := range rt.reached() {
+		up := 1.0
+		if err != nil {
+			up = 0
+		}
+		gauge(l.up, up, name)
+	}
+}
+
+// wireStats sums up the listeners.
+func (s *Server) wireStats() wire.Stats {
+	var sum wire.Stats
+	for _, l := range s.listeners {
+		st := l.wire.Stats()
+		sum.Open += st.Open
+		sum.Accepted += st.Accepted
+		sum.Full += st.Full
+		sum.Crowded += st.Crowded
+		sum.BadProxy += st.BadProxy
+		sum.EarlyTalked += st.EarlyTalked
+	}
+	return sum
+}

@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+)
+
+// A monitor answers, over HTTP, those who watch the server: /metrics for Prometheus, /healthz (the process serves) and
+// /readyz (mail can be handed on). It asks for no password: it belongs on the loopback or on a network of one's own.
+type monitor struct {
+	listener net.Listener
+	http     *http.Server
+	draining atomic.Bool
+}
+
+// What one who asks may take.
+const (
+	monitorConnections = 32
+	monitorRequests    = 4 // of /metrics at once
+	monitorHeader      = 8 << 10
+	monitorTimeout     = 10 * time.Second
+	monitorIdle        = 2 * time.Minute // longer than Prometheus waits between two scrapes
+	monitorFarewell    = time.Second     // for requests under way at the end
+)
+
+// listenMonitor binds the address of the configuration; without one there is no monitor, which is nil.
+func (s *Server) listenMonitor() error {
+	address := s.runtime.Load().Config.Metrics.Listen
+	if address == "" {
+		return nil
+	}
+	inner, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s (metrics): %w", address, listenCause(err))
+	}
+	s.monitor = &monitor{listener: netutil.LimitListener(inner, monitorConnections)}
+	s.monitor.http = &http.Server{
+		Handler:        s.monitorHandler(),
+		ReadTimeout:    monitorTimeout,
+		WriteTimeout:   monitorTimeout,
+		IdleTimeout:    monitorIdle,
+		MaxHeaderBytes: monitorHeader,
+		ErrorLog:       log.New(monitorLog{s.log}, "", 0),
+	}
+	return nil
+}
+
+// monitorLog turns what net/http logs into lines of ours. Much of it is about what strangers send.
+type monitorLog struct{ log *slog.Logger }
+
+func (w monitorLog) Write(p []byte) (int, error) {
+	w.log.Debug("metrics_server", "error", Foreign(strings.TrimSpace(string(p))))
+	return len(p), nil
+}
+
+func (s *Server) monitorHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: monitorRequests}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, s.ready()) })
+	return mux
+}
+
+// say answers "ok", or 503 and what is wrong.
+func say(w http.ResponseWriter, wrong error) {
+	text := "ok"
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if wrong != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		text = wrong.Error()
+	}
+	// One who is gone needs no answer.
+	_, _ = io.WriteString(w, text+"\n")
+}
+
+// ready says why mail can't be handed on: the server is being stopped, or no upstream answered when it was last asked.
+func (s *Server) ready() error {
+	if s.monitor.draining.Load() {
+		return errors.New("draining: no connection is accepted any more")
+	}
+	reached := s.runtime.Load().reached()
+	var wrong []error
+	for _, name := range slices.Sorted(maps.Keys(reached)) {
+		err := reached[name]
+		if err == nil {
+			return nil
+		}
+		wrong = append(wrong, fmt.Errorf("upstream %s: %w", name, err))
+	}
+	return errors.Join(wrong...)
+}
+
+// errNotAsked is the state of an upstream before its first probe is over.
+var errNotAsked = errors.New("not asked yet")
+
+// reached gives, for each upstream by its name, why it could not be asked when that was last tried; nil if it answered.
+func (rt *Runtime) reached() map[string]error {
+	all := make(map[string]error, len(rt.next))
+	for _, n := range rt.next {
+		var wrong error
+		if failed := n.failed.Load(); failed != nil {
+			wrong = *failed
+		} else if n.caps.Load() == nil {
+			wrong = errNotAsked
+		}
+		if before, twice := all[n.String()]; !twice || before != nil {
+			all[n.String()] = wrong
+		}
+	}
+	return all
+}
+
+// serveMonitor answers until stop.
+func (s *Server) serveMonitor() {
+	if s.monitor == nil {
+		return
+	}
+	m := s.monitor
+	s.log.Info("metrics_listening", "address", m.addr())
+	s.wg.Go(func() {
+		if err := m.http.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("listener_failed", "address", m.addr(), "error", err.Error())
+		}
+	})
+}
+
+func (m *monitor) addr() string { return m.listener.Addr().String() }
+
+// drain has /readyz tell that the server is being stopped.
+func (m *monitor) drain() {
+	if m != nil {
+		m.draining.Store(true)
+	}
+}
+
+// stop ends the service, and the requests under way that take too long. A monitor that never served is only unbound.
+func (m *monitor) stop() {
+	if m == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), monitorFarewell)
+	defer cancel()
+	if m.http.Shutdown(ctx) != nil {
+		_ = m.http.Close() // their connections are cut: its errors are theirs
+	}
+	// Serve has closed it, if it was called.
+	_ = m.listener.Close()
+}

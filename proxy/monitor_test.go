@@ -1,0 +1,233 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/filters/dns"
+	"postern/proxy/peertest"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+const monitored = "metrics: {listen: '127.0.0.1:0'}\n"
+
+// A watcher asks a monitor, over one connection that it keeps.
+type watcher struct {
+	t    *testing.T
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+func watch(t *testing.T, p *testProxy) *watcher {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", p.server.monitor.addr(), 20*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	return &watcher{t: t, conn: conn, r: bufio.NewReader(conn)}
+}
+
+func (w *watcher) ask(request string) (int, string) {
+	w.t.Helper()
+	if _, err := io.WriteString(w.conn, request+" HTTP/1.1\r\nHost: postern\r\n\r\n"); err != nil {
+		w.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(w.r, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func (w *watcher) want(request string, code int, text string) {
+	w.t.Helper()
+	if got, body := w.ask(request); got != code || !strings.Contains(body, text) {
+		w.t.Errorf("%s: %d, expected %d and %q in\n%s", request, got, code, text, body)
+	}
+}
+
+func startMonitored(t *testing.T, upstream string) *testProxy {
+	t.Helper()
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, testZone(t), "", upstream)+monitored, withoutPacks)
+	// The banner is not sent before the upstreams were asked for the first time.
+	peertest.Dial(t, p.addr).Expect(220)
+	return p
+}
+
+func TestMonitor(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, sinkFor())
+	p := startMonitored(t, "smtp://"+sink.Addr)
+	w := watch(t, p)
+	w.want("GET /healthz", 200, "ok\n")
+	w.want("GET /readyz", 200, "ok\n")
+	w.want("GET /metrics", 200, "\npostern_messages_total{action=\"accept\"} 0\n")
+	w.want("GET /metrics", 200, "\ngo_goroutines ")
+	w.want("POST /metrics", 405, "")
+	w.want("GET /", 404, "")
+	w.want("GET /debug/pprof/", 404, "")
+}
+
+// Ready is who can hand mail on: not while no upstream answers, and again when one does.
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, sinkFor())
+	p := startMonitored(t, "smtp://"+sink.Addr)
+	w, rt := watch(t, p), p.server.runtime.Load()
+	sink.Stop()
+	w.want("GET /readyz", 200, "ok") // at the last probe it was there
+	rt.probe(t.Context(), discard)
+	w.want("GET /readyz", 503, "upstream "+rt.fallback.name+": ")
+	w.want("GET /healthz", 200, "ok")
+	w.want("GET /metrics", 200, `postern_upstream_up{upstream="`+rt.fallback.name+`"} 0`)
+	sink.Start()
+	rt.probe(t.Context(), discard)
+	w.want("GET /readyz", 200, "ok")
+	w.want("GET /metrics", 200, `postern_upstream_up{upstream="`+rt.fallback.name+`"} 1`)
+}
+
+// Of several upstreams one is enough.
+func TestReadyWithOneOfTwo(t *testing.T) {
+	t.Parallel()
+	gone, there := peertest.StartSink(t, sinkFor()), peertest.StartSink(t, sinkFor())
+	gone.Stop()
+	p := startMonitored(t, "smtp://"+gone.Addr+"\n  - address: smtp://"+there.Addr)
+	watch(t, p).want("GET /readyz", 200, "ok")
+}
+
+// While the last transactions end, a watcher is told so, and can still see them.
+func TestNotReadyWhileDraining(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, sinkFor())
+	p := startMonitored(t, "smtp://"+sink.Addr)
+	client := hello(t, p.addr)
+	client.Want("MAIL FROM:<carol@plain.example>", 250)
+	client.Want("RCPT TO:<alice@example.org>", 250)
+	client.Want("DATA", 354)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		p.stop()
+	}()
+	waitFor(t, "the drain", func() bool { return p.server.monitor.draining.Load() })
+	w := watch(t, p)
+	w.want("GET /readyz", 503, "draining")
+	w.want("GET /healthz", 200, "ok")
+	w.want("GET /metrics", 200, "postern_connections_open")
+	client.Data(shortMessage)
+	client.Expect(250)
+	<-stopped
+	if _, err := w.r.ReadByte(); err != io.EOF {
+		t.Errorf("a connection that was kept ended with %v, expected its orderly end", err)
+	}
+	if conn, err := net.Dial("tcp", p.server.monitor.addr()); err == nil {
+		conn.Close()
+		t.Error("somebody still listens")
+	}
+}
+
+// One who begins a request and never ends it does not hold up the end.
+func TestMonitorEndsBesideAHalfRequest(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, sinkFor())
+	p := startMonitored(t, "smtp://"+sink.Addr)
+	w := watch(t, p)
+	w.want("GET /healthz", 200, "ok") // it is being served
+	if _, err := io.WriteString(w.conn, "GET /metrics HTTP/1.1\r\nHost: pos"); err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	if _, err := io.Copy(io.Discard, w.conn); err != nil && strings.Contains(err.Error(), "timeout") {
+		t.Errorf("the connection lives on: %v", err)
+	}
+}
+
+// An address in use is an error at the start, and nothing stays bound.
+func TestMonitorAddressInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mail := free.Addr().String()
+	free.Close()
+	s := newTestServer(t, "hostname: mx.example.org\ndomains: [example.org]\nupstream: [{address: smtp://192.0.2.25}]\n"+
+		"listen: [{address: '"+mail+"'}]\nmetrics: {listen: '"+taken.Addr().String()+"'}\n")
+	want := "cannot listen on " + taken.Addr().String() + " (metrics): bind: address already in use"
+	if err := s.Listen(); err == nil || err.Error() != want {
+		t.Fatalf("got %v, expected %s", err, want)
+	}
+	again, err := net.Listen("tcp", mail)
+	if err != nil {
+		t.Fatalf("the listener for mail stayed bound: %v", err)
+	}
+	again.Close()
+}
+
+// A server that was bound and never served gives the address back.
+func TestMonitorOfAServerThatNeverServed(t *testing.T) {
+	s := newTestServer(t, strings.Replace(minimalConfig, ":2525", "127.0.0.1:0", 1)+monitored)
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	address := s.monitor.addr()
+	s.Close()
+	again, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
+
+func TestNoMonitorUnlessConfigured(t *testing.T) {
+	s := newTestServer(t, strings.Replace(minimalConfig, ":2525", "127.0.0.1:0", 1))
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	if s.monitor != nil {
+		t.Errorf("it listens on %s", s.monitor.addr())
+	}
+}
+
+// Reloads are counted, the failed ones too.
+func TestReloadsAreCounted(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, sinkFor())
+	p := startMonitored(t, "smtp://"+sink.Addr)
+	cfg := *p.server.runtime.Load().Config
+	rt, err := NewRuntime(t.Context(), &cfg, RuntimeOptions{Resolver: dns.Offline(), NoTests: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.server.Reload(t.Context(), rt); err != nil {
+		t.Fatal(err)
+	}
+	p.server.ReloadFailed(io.ErrUnexpectedEOF)
+	p.server.ReloadFailed(io.ErrUnexpectedEOF)
+	expect(t, p.server, map[string]float64{`postern_reloads_total{result="ok"}`: 1, `postern_reloads_total{result="failed"}`: 2})
+	if lines := p.events("reload_failed"); len(lines) != 2 || !strings.Contains(lines[0], "unexpected EOF") {
+		t.Errorf("logged: %q", lines)
+	}
+	watch(t, p).want("GET /readyz", 200, "ok")
+}
