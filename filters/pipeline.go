@@ -95,6 +95,8 @@ type Run struct {
 	p      *Pipeline
 	now    func() time.Time
 	stats  dns.Stats
+	told   time.Duration // of stats, by Spent
+	asked  int
 	in     Input
 	tasks  []*task // by stage; nil: not started, or does not judge this client
 	scopes [PerMessage + 1]scopeContext
@@ -159,8 +161,14 @@ func (r *Run) Close() {
 	r.wg.Wait()
 }
 
-// Stats counts the DNS look-ups that the checks of this run made.
-func (r *Run) Stats() *dns.Stats { return &r.stats }
+// Spent tells what the checks asked of DNS since it was last told: for how long at least one look-up was waited for, and
+// how many look-ups the cache could not answer. The first message of a connection is charged with the client's checks.
+func (r *Run) Spent() (waited time.Duration, queries int) {
+	total, asked := r.stats.Time(), r.stats.Queries()
+	waited, queries = total-r.told, asked-r.asked
+	r.told, r.asked = total, asked
+	return waited, queries
+}
 
 // Input is what the run knows so far.
 func (r *Run) Input() Input { return r.in }

@@ -45,6 +45,12 @@ type delivery struct {
 	replays  int
 }
 
+// speaksFor reports whether the next hop was told of this client, whatever the message.
+func (d *delivery) speaksFor(client upstream.Client) bool {
+	client.ID = d.client.ID
+	return d.client == client
+}
+
 // maxReplays is how often a transaction begins again on another connection.
 const maxReplays = 2
 

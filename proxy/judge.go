@@ -131,7 +131,7 @@ func (s *session) judge(tx *transaction) {
 	tx.judged = *run.Input().Client
 	tx.rdns = confirmedName(tx.result)
 	tx.filtersTook = time.Since(started)
-	tx.dnsTook, tx.dnsQueries = run.Stats().Time(), run.Stats().Queries()
+	tx.dnsTook, tx.dnsQueries = run.Spent()
 }
 
 // judgeBehindRelay begins a run about the client that our relay wrote into its Received field. When none can be

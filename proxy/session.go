@@ -292,11 +292,7 @@ func (s *session) acceptRcpt(to string, opts *smtp.RcptOptions) (reply, error) {
 	if r := s.refuseEarly(path); r != nil {
 		return *r, nil
 	}
-	if s.delivery == nil || s.delivery.route != rt {
-		s.delivery.close()
-		s.delivery = &delivery{route: rt}
-	}
-	s.delivery.client, s.delivery.mail = s.upstreamClient(s.wire, tx.id), tx.mail
+	s.prepareDelivery(rt)
 	answer, err := s.delivery.rcpt(s.ctx, upstreamRcpt(path, opts))
 	if err != nil {
 		return unreachable(err), err
@@ -313,6 +309,21 @@ func (s *session) acceptRcpt(to string, opts *smtp.RcptOptions) (reply, error) {
 		s.srv.strangers.Add(known, refusedRcpt{reply: r2, expires: time.Now().Add(strangersFor)})
 	}
 	return r2, nil
+}
+
+// prepareDelivery takes the connection to the next hop that an earlier transaction left, or makes ready for a new one:
+// where the route is another, or where the next hop was told of another client (XCLIENT, another HELO, TLS since).
+func (s *session) prepareDelivery(rt *route) {
+	tx := s.tx
+	if s.delivery != nil && len(tx.rcpts) > 0 {
+		return // under way
+	}
+	client := s.upstreamClient(s.wire, tx.id)
+	if s.delivery == nil || s.delivery.route != rt || !s.delivery.speaksFor(client) {
+		s.delivery.close()
+		s.delivery = &delivery{route: rt}
+	}
+	s.delivery.client, s.delivery.mail = client, tx.mail
 }
 
 // noSuchUser reports whether a refusal is about the recipient and so the same for every sender: the upstream may refuse

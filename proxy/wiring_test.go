@@ -119,6 +119,35 @@ func TestClientInfo(t *testing.T) {
 	}
 }
 
+// TestClientInfoChanges: a client that becomes another one by XCLIENT, or gives another name, is told to the next hop
+// anew, over the same connection from it.
+func TestClientInfoChanges(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, peertest.Sink{Keywords: []string{"PIPELINING", "XFORWARD NAME ADDR HELO"}})
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+sink.Addr), withoutPacks)
+	client := hello(t, p.addr)
+	for _, ip := range []string{"192.0.2.10", "192.0.2.20"} {
+		client.Want("XCLIENT ADDR="+ip, 220)
+		for _, name := range []string{"one.example", "two.example"} {
+			client.Want("EHLO "+name, 250)
+			if code, text := client.Deliver("carol@plain.example", []string{"alice@example.org"}, shortMessage); code != 250 {
+				t.Fatalf("%d %s", code, text)
+			}
+		}
+		client.Close()
+		client = hello(t, p.addr)
+	}
+	client.Want("QUIT", 221)
+	for i, want := range []string{"192.0.2.10 one.example", "192.0.2.10 two.example", "192.0.2.20 one.example", "192.0.2.20 two.example"} {
+		ip, name, _ := strings.Cut(want, " ")
+		told := strings.Join(sink.Wait(4)[i].Extra, " ")
+		last := told[max(0, strings.LastIndex(told, "XFORWARD")):]
+		if !strings.Contains(told, "ADDR="+ip) || !strings.Contains(last, "HELO="+name) {
+			t.Errorf("message %d: the next hop was told %s, want %s", i+1, told, want)
+		}
+	}
+}
+
 // TestQuarantineUpstream: diverting to another server.
 func TestQuarantineUpstream(t *testing.T) {
 	t.Parallel()

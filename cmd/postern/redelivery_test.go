@@ -104,7 +104,7 @@ func messages(sink *peertest.SinkServer) int {
 
 // The process is killed as close as can be to the moment between the next hop's reply and ours.
 func TestServeKilledBetweenReplies(t *testing.T) {
-	rounds := 12
+	rounds := 6
 	if testing.Short() {
 		rounds = 3
 	}
