@@ -352,6 +352,11 @@ func (r *authReader) result(method string) AuthResult {
 			res.Reason = r.value("a reason")
 			continue
 		}
+		if r.peek() == '=' { // "action=none", as Microsoft writes beside the properties
+			r.at++
+			r.pvalue()
+			continue
+		}
 		r.expect('.')
 		name := r.keyword("a property")
 		r.expect('=')

@@ -156,9 +156,16 @@ func (v *dkimVerifier) hashBody(ctx context.Context, body io.Reader) error {
 			sinks = append(sinks, d)
 		}
 	}
-	_, err := io.CopyBuffer(io.MultiWriter(sinks...), &contextReader{ctx: ctx, r: body}, make([]byte, 32<<10))
+	buf := bodyBuffers.Get().(*[bodyPiece]byte)
+	defer bodyBuffers.Put(buf)
+	_, err := io.CopyBuffer(io.MultiWriter(sinks...), &contextReader{ctx: ctx, r: body}, buf[:])
 	return err
 }
+
+// bodyPiece is how much of a body is read at a time.
+const bodyPiece = 32 << 10
+
+var bodyBuffers = sync.Pool{New: func() any { return new([bodyPiece]byte) }}
 
 // contextReader ends when its context does.
 type contextReader struct {

@@ -16,6 +16,7 @@ import (
 type DMARCConfig struct {
 	Honor     DMARCHonor     `yaml:"honor"`     // policies that are carried out, not only scored
 	Discovery DMARCDiscovery `yaml:"discovery"` // how organizational domains are found
+	Overrides DMARCOverrides `yaml:"overrides"` // when a failure is not held against a message
 	Scores    Scores         `yaml:"scores"`
 }
 
@@ -95,6 +96,7 @@ type DMARCResult struct {
 	PolicyDomain string      // where the record stands
 	By           string      // what passed: "spf" or "dkim"
 	Aligned      string      // the authenticated domain that passed
+	Override     string      // why a failure is not held against the message: "arc", "forwarder", "list", "domain"; "" for nothing
 }
 
 // DMARCKey is the fact of the DMARC check.
@@ -235,8 +237,9 @@ func authorDomain(h message.Header) author {
 
 // dmarcCheck asks whether the author domain stands behind the message.
 type dmarcCheck struct {
-	cfg DMARCConfig
-	r   dns.Lookuper
+	cfg     DMARCConfig
+	sealers DomainNames // whose ARC seals may override a failure
+	r       dns.Lookuper
 }
 
 var (
@@ -244,14 +247,23 @@ var (
 	_ SenderJudge = (*dmarcCheck)(nil)
 )
 
-func newDMARC(cfg DMARCConfig, r dns.Lookuper) *dmarcCheck { return &dmarcCheck{cfg: cfg, r: r} }
+func newDMARC(cfg DMARCConfig, sealers DomainNames, r dns.Lookuper) *dmarcCheck {
+	return &dmarcCheck{cfg: cfg, sealers: sealers, r: r}
+}
 
 func (c *dmarcCheck) Name() string    { return "dmarc" }
 func (c *dmarcCheck) Scope() Scope    { return PerMessage }
-func (c *dmarcCheck) Needs() []string { return []string{"spf", "dkim"} }
+func (c *dmarcCheck) Needs() []string { return []string{"iprev", "spf", "dkim", "arc"} }
 func (c *dmarcCheck) JudgesSender()   {}
 
-func (c *dmarcCheck) Symbols() []string { return c.cfg.Scores.symbols("dmarc") }
+// Symbols names what the scores name, and each kind of override.
+func (c *dmarcCheck) Symbols() []string {
+	names := c.cfg.Scores.symbols("dmarc")
+	for _, kind := range dmarcOverrideKinds {
+		names = append(names, "dmarc.override."+kind)
+	}
+	return names
+}
 
 func (c *dmarcCheck) Run(ctx context.Context, in Input) Report {
 	spf, spfErr := awaitOptional(ctx, in.Facts, SPFKey)
@@ -263,7 +275,18 @@ func (c *dmarcCheck) Run(ctx context.Context, in Input) Report {
 	if missing := errors.Join(spfErr, dkimErr); missing != nil && res.Result == "fail" {
 		res, err = res.fails(missing)
 	}
-	return Report{Fact: res, Err: err, Auth: []AuthResult{res.authResult()}, Findings: c.findings(res)}
+	var over *dmarcOverride
+	if res.Result == "fail" {
+		seen, missing := c.evidence(ctx, in.Facts, spf, dkim)
+		switch over = c.override(in, res, seen); {
+		case over != nil:
+			res.Override = over.kind
+			res.Reason += ", but it is let through: " + over.kind
+		case missing != nil:
+			res, err = res.fails(missing)
+		}
+	}
+	return Report{Fact: res, Err: err, Auth: []AuthResult{res.authResult()}, Findings: c.findings(res, over)}
 }
 
 // awaitOptional awaits a check that may be switched off: that is no error, and no result.
@@ -275,7 +298,9 @@ func awaitOptional[T any](ctx context.Context, f *Facts, k Key[T]) (T, error) {
 	return v, err
 }
 
-func (c *dmarcCheck) findings(res *DMARCResult) []Finding {
+// findings gives the result and, for a failure, what the domain's owner asks for. A failure that is overridden forces
+// nothing, and what it weighs is taken off again by the finding that names the reason.
+func (c *dmarcCheck) findings(res *DMARCResult, over *dmarcOverride) []Finding {
 	var findings []Finding
 	if res.From != "" {
 		findings = append(findings, c.cfg.Scores.finding("dmarc", res.From, res.FromReason))
@@ -284,7 +309,7 @@ func (c *dmarcCheck) findings(res *DMARCResult) []Finding {
 	if res.Result != "fail" {
 		return append(findings, f)
 	}
-	if slices.Contains(c.cfg.Honor, res.Policy) {
+	if over == nil && slices.Contains(c.cfg.Honor, res.Policy) {
 		f.Force = map[dmarcPolicy]Action{dmarcQuarantine: Quarantine, dmarcReject: Reject}[res.Policy]
 		f.Reply = fmt.Sprintf("it is not authenticated as %s, whose owner asks to %s such mail (DMARC)", res.Domain, res.Policy)
 	}
@@ -292,7 +317,12 @@ func (c *dmarcCheck) findings(res *DMARCResult) []Finding {
 	if res.Published != res.Policy {
 		asked += fmt.Sprintf(" (%s, but in test mode)", res.Published)
 	}
-	return append(findings, f, c.cfg.Scores.finding("dmarc", "policy_"+string(res.Policy), asked))
+	policy := c.cfg.Scores.finding("dmarc", "policy_"+string(res.Policy), asked)
+	findings = append(findings, f, policy)
+	if over != nil {
+		findings = append(findings, Finding{Symbol: "dmarc.override." + over.kind, Score: -f.Score - policy.Score, Detail: over.detail})
+	}
+	return findings
 }
 
 // detail is the evidence in one line.

@@ -310,8 +310,8 @@ func TestDMARCFindings(t *testing.T) {
 		{policy: dmarcReject, want: NoAction},
 	} {
 		cfg.Honor = tt.honor
-		c := newDMARC(cfg, &fakeDNS{})
-		findings := c.findings(&DMARCResult{Result: "fail", Domain: "example.com", PolicyDomain: "example.com", Policy: tt.policy, Published: tt.policy})
+		c := newDMARC(cfg, nil, &fakeDNS{})
+		findings := c.findings(&DMARCResult{Result: "fail", Domain: "example.com", PolicyDomain: "example.com", Policy: tt.policy, Published: tt.policy}, nil)
 		if findings[0].Symbol != "dmarc.fail" || findings[0].Force != tt.want || (findings[0].Reply != "") != (tt.want != NoAction) {
 			t.Errorf("%s, honor %v: %+v", tt.policy, tt.honor, findings[0])
 		}

@@ -27,32 +27,33 @@ func TestDNSBLFacts(t *testing.T) {
 	if err := json.Unmarshal(src, &facts); err != nil {
 		t.Fatal(err)
 	}
+	list := &dnsblList{test: dnsblAddressTest}
 	names := map[string]string{ // which address each of the suite's test entries is for
 		"2.0.0.127": "127.0.0.2", "1.0.0.127": "127.0.0.1",
 	}
 	for _, f := range facts {
 		switch {
 		case f.Address != "":
-			if got := dnsblName(netip.MustParseAddr(f.Address), "z"); got != f.Query+".z" {
+			if got := dnsblEntry(netip.MustParseAddr(f.Address)); got != f.Query {
 				t.Errorf("%s: asked as %s, want %s", f.Address, got, f.Query)
 			}
 		case names[f.Query] != "":
-			if got := dnsblName(netip.MustParseAddr(names[f.Query]), "z"); got != f.Query+".z" {
+			if got := dnsblEntry(netip.MustParseAddr(names[f.Query])); got != f.Query {
 				t.Errorf("%s: asked as %s, want %s", names[f.Query], got, f.Query)
 			}
 		case strings.HasPrefix(f.Answer, "127."):
-			if misanswer(netip.MustParseAddr(f.Answer)) == "" {
+			if list.misanswer(netip.MustParseAddr(f.Answer)) == "" {
 				t.Errorf("%s (%s) counts", f.Answer, f.Means)
 			}
 		}
 	}
 	for _, code := range []string{"192.0.2.1", "128.0.0.1", "126.255.255.255", "0.0.0.0"} {
-		if misanswer(netip.MustParseAddr(code)) == "" {
+		if list.misanswer(netip.MustParseAddr(code)) == "" {
 			t.Errorf("%s counts", code)
 		}
 	}
 	for _, code := range []string{"127.0.0.2", "127.0.0.11", "127.0.1.2", "127.255.254.1"} {
-		if why := misanswer(netip.MustParseAddr(code)); why != "" {
+		if why := list.misanswer(netip.MustParseAddr(code)); why != "" {
 			t.Errorf("%s does not count: %s", code, why)
 		}
 	}
@@ -134,7 +135,7 @@ func TestDNSBLCheck(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.reason, func(t *testing.T) {
-			c := newDNSBL(cfg, dnsblZone(), slog.New(slog.DiscardHandler))
+			c := newDNSBL(newDNSBLLists(cfg, dnsblZone(), slog.New(slog.DiscardHandler)))
 			report := c.Run(context.Background(), Input{Client: &Client{IP: netip.MustParseAddr(tt.ip)}, Now: time.Now()})
 			if diff := cmp.Diff(tt.want, report.Findings); diff != "" {
 				t.Errorf("findings (-want +got):\n%s", diff)
@@ -150,7 +151,7 @@ func TestDNSBLCheck(t *testing.T) {
 func TestDNSBLParking(t *testing.T) {
 	zone := dnsblZone()
 	var log bytes.Buffer
-	c := newDNSBL(DNSBLConfig{Lists: DNSBLLists{{Zone: "refuses.example", Score: 9}}}, zone, slog.New(slog.NewTextHandler(&log, nil)))
+	c := newDNSBL(newDNSBLLists(DNSBLConfig{Lists: DNSBLLists{{Zone: "refuses.example", Score: 9}}}, zone, slog.New(slog.NewTextHandler(&log, nil))))
 	now := time.Unix(2_000_000_000, 0)
 	ask := func(ip string, at time.Time) (symbols []string, queries int) {
 		before := len(zone.queries)
@@ -199,8 +200,8 @@ func TestDNSBLConfigErrors(t *testing.T) {
 
 func BenchmarkDNSBL(b *testing.B) {
 	zone := dnsblZone()
-	c := newDNSBL(DNSBLConfig{Lists: DNSBLLists{{Zone: "bl.example", Score: 6}, {Zone: "wl.example", Score: -4}, {Zone: "x.example", Score: 1}}},
-		zone, slog.New(slog.DiscardHandler))
+	c := newDNSBL(newDNSBLLists(DNSBLConfig{Lists: DNSBLLists{{Zone: "bl.example", Score: 6}, {Zone: "wl.example", Score: -4}, {Zone: "x.example", Score: 1}}},
+		zone, slog.New(slog.DiscardHandler)))
 	in := Input{Client: &Client{IP: netip.MustParseAddr("192.0.2.7")}, Now: time.Now()}
 	b.ReportAllocs()
 	for b.Loop() {

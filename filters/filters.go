@@ -150,7 +150,7 @@ type Finding struct {
 	Pos     rules.Pos // a rule's file and line; zero for a check's own finding
 	Shadow  bool      // a shadow rule's: shown, never counted
 	Force   Action    // an action that this finding asks for whatever the score
-	Reply   string    // text for the client, for a forced refusal; ours or the administrator's, never a stranger's
+	Reply   string    // text for the client, for a forced refusal; a stranger's words only in printable ASCII, cut, and named as his
 	Malware bool      // precedes a local accept
 	Refuse  bool      // may refuse before DATA
 }

@@ -284,7 +284,14 @@ func reason(f Finding) string {
 	case "helo":
 		return "your server did not introduce itself with its own host name"
 	case "dnsbl":
+		for _, of := range dnsblIdentities {
+			if zone, ok := strings.CutSuffix(rest, "."+string(of)); ok {
+				return dnsblWords[of] + " is listed at " + zone
+			}
+		}
 		return "your server's address is listed at " + rest
+	case "mailfrom":
+		return "the sender's domain does not take mail, and so can't be answered"
 	}
 	if f.Reply != "" {
 		return f.Reply

@@ -12,14 +12,16 @@ import (
 
 // Config is the `filters:` section of the configuration.
 type Config struct {
-	Iprev   CheckConfig[IprevConfig]   `yaml:"iprev"`
-	Helo    CheckConfig[HeloConfig]    `yaml:"helo"`
-	SPF     CheckConfig[SPFConfig]     `yaml:"spf"`
-	DKIM    CheckConfig[DKIMConfig]    `yaml:"dkim"`
-	DMARC   CheckConfig[DMARCConfig]   `yaml:"dmarc"`
-	DNSBL   CheckConfig[DNSBLConfig]   `yaml:"dnsbl"`
-	Defects CheckConfig[DefectsConfig] `yaml:"defects"`
-	Content CheckConfig[ContentConfig] `yaml:"content"`
+	Iprev    CheckConfig[IprevConfig]    `yaml:"iprev"`
+	Helo     CheckConfig[HeloConfig]     `yaml:"helo"`
+	SPF      CheckConfig[SPFConfig]      `yaml:"spf"`
+	MailFrom CheckConfig[MailFromConfig] `yaml:"mailfrom"`
+	DKIM     CheckConfig[DKIMConfig]     `yaml:"dkim"`
+	ARC      CheckConfig[ARCConfig]      `yaml:"arc"`
+	DMARC    CheckConfig[DMARCConfig]    `yaml:"dmarc"`
+	DNSBL    CheckConfig[DNSBLConfig]    `yaml:"dnsbl"`
+	Defects  CheckConfig[DefectsConfig]  `yaml:"defects"`
+	Content  CheckConfig[ContentConfig]  `yaml:"content"`
 }
 
 // CheckConfig is what every check has, and beside it what only this one has.
@@ -55,28 +57,32 @@ func decodeWord[T ~uint8](n *strict.Node, into *T, words ...string) strict.Probl
 // DefaultConfig is the filters section of an empty configuration: every check on, none of them fatal.
 func DefaultConfig() Config {
 	return Config{
-		Iprev:   on(defaultIprevConfig),
-		Helo:    on(defaultHeloConfig),
-		SPF:     on(defaultSPFConfig),
-		DKIM:    on(defaultDKIMConfig),
-		DMARC:   on(defaultDMARCConfig),
-		DNSBL:   on(defaultDNSBLConfig),
-		Defects: on(defaultDefectsConfig),
-		Content: on(defaultContentConfig),
+		Iprev:    on(defaultIprevConfig),
+		Helo:     on(defaultHeloConfig),
+		SPF:      on(defaultSPFConfig),
+		MailFrom: on(defaultMailFromConfig),
+		DKIM:     on(defaultDKIMConfig),
+		ARC:      on(defaultARCConfig),
+		DMARC:    on(defaultDMARCConfig),
+		DNSBL:    on(defaultDNSBLConfig),
+		Defects:  on(defaultDefectsConfig),
+		Content:  on(defaultContentConfig),
 	}
 }
 
 // TimeLimits are the limits of the checks by name.
 func (c Config) TimeLimits() map[string]time.Duration {
 	return map[string]time.Duration{
-		"iprev":   c.Iprev.Limit,
-		"helo":    c.Helo.Limit,
-		"spf":     c.SPF.Limit,
-		"dkim":    c.DKIM.Limit,
-		"dmarc":   c.DMARC.Limit,
-		"dnsbl":   c.DNSBL.Limit,
-		"defects": c.Defects.Limit,
-		"content": c.Content.Limit,
+		"iprev":    c.Iprev.Limit,
+		"helo":     c.Helo.Limit,
+		"spf":      c.SPF.Limit,
+		"mailfrom": c.MailFrom.Limit,
+		"dkim":     c.DKIM.Limit,
+		"arc":      c.ARC.Limit,
+		"dmarc":    c.DMARC.Limit,
+		"dnsbl":    c.DNSBL.Limit,
+		"defects":  c.Defects.Limit,
+		"content":  c.Content.Limit,
 	}
 }
 
@@ -86,19 +92,35 @@ func on[T any](own func() T) CheckConfig[T] {
 
 // chain is the whole pipeline, in the order in which results are merged, and so in which they stand in the log.
 func chain(cfg Config, r dns.Lookuper, log *slog.Logger) []Stage {
+	lists := newDNSBLLists(cfg.DNSBL.Own, r, log)
 	return []Stage{
 		stage(cfg.Iprev, func(c IprevConfig) Check { return newIprev(c, r) }),
-		stage(cfg.DNSBL, func(c DNSBLConfig) Check { return newDNSBL(c, r, log) }),
+		stage(cfg.DNSBL, func(DNSBLConfig) Check { return newDNSBL(lists) }),
+		domainLists(cfg.DNSBL, lists, dnsblRDNS),
 		stage(cfg.Helo, func(c HeloConfig) Check { return newHelo(c, r) }),
+		domainLists(cfg.DNSBL, lists, dnsblHelo),
 		stage(cfg.SPF, func(c SPFConfig) Check { return newSPF(c, r) }),
+		stage(cfg.MailFrom, func(c MailFromConfig) Check { return newMailFrom(c, r) }),
+		domainLists(cfg.DNSBL, lists, dnsblMail),
 		stage(cfg.DKIM, func(c DKIMConfig) Check { return newDKIM(c, r) }),
-		stage(cfg.DMARC, func(c DMARCConfig) Check { return newDMARC(c, r) }),
+		stage(cfg.ARC, func(c ARCConfig) Check { return newARC(c, r) }),
+		stage(cfg.DMARC, func(c DMARCConfig) Check { return newDMARC(c, cfg.ARC.Own.Sealers, r) }),
+		domainLists(cfg.DNSBL, lists, dnsblFrom),
+		domainLists(cfg.DNSBL, lists, dnsblDKIM),
 		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c) }),
 	}
 }
 
 func stage[T any](cfg CheckConfig[T], build func(T) Check) Stage {
 	return Stage{Check: build(cfg.Own), Limit: cfg.Limit, OnError: cfg.OnError, Off: !cfg.Enabled}
+}
+
+// domainLists is the stage that asks lists about one kind of domain. It is off where no list is asked about it.
+func domainLists(cfg CheckConfig[DNSBLConfig], all *dnsblLists, of DNSBLIdentity) Stage {
+	check := newDNSBLDomain(all, of)
+	s := stage(cfg, func(DNSBLConfig) Check { return check })
+	s.Off = s.Off || len(check.lists) == 0
+	return s
 }
 
 // Build puts the configured checks into a pipeline. set may be nil: no content rules.

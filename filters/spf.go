@@ -5,15 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"postern/filters/dns"
+	"postern/filters/message"
+	"postern/rules/strict"
 )
 
 // SPFConfig is the configuration of the SPF check.
 type SPFConfig struct {
-	Queries int    `yaml:"queries"` // DNS queries that one check may cost
-	Scores  Scores `yaml:"scores"`
+	Queries     int      `yaml:"queries"`      // DNS queries that one check may cost
+	Honor       SPFHonor `yaml:"honor"`        // results that refuse the message, whatever its score
+	ReceivedSPF bool     `yaml:"received_spf"` // write the Received-SPF field too
+	Scores      Scores   `yaml:"scores"`
+}
+
+// SPFHonor lists results: fail.
+type SPFHonor []string
+
+// UnmarshalStrict knows the one result that forbids.
+func (h *SPFHonor) UnmarshalStrict(n *strict.Node) strict.Problems {
+	var words []string
+	problems := n.Decode(&words)
+	for i, w := range words {
+		if w != "fail" {
+			problems.Addf(n.Items()[i].Pos(), "%s", strict.Unknown("result", w, []string{"fail"}))
+		}
+	}
+	*h = words
+	return problems
 }
 
 func defaultSPFConfig() SPFConfig {
@@ -49,6 +70,7 @@ type SPFResult struct {
 	Sender      string // the address that stands for the sender
 	Explanation string // on "fail", what the domain says about it (exp=): a stranger's words, printable ASCII, at most 400 octets
 	Reason      string // what decided: the mechanism that matched, or what is wrong
+	Mechanism   string // the mechanism that decided, as the record has it; "" for none
 	Queries     int    // DNS queries made
 }
 
@@ -117,7 +139,14 @@ func (c *spfCheck) Run(ctx context.Context, in Input) Report {
 		q.Helo = in.Helo.Name
 	}
 	res, err := CheckSPF(ctx, c.r, q)
-	report := Report{Fact: res, Findings: []Finding{c.cfg.Scores.finding("spf", res.Result, res.detail(in.Client.IP))}}
+	finding := c.cfg.Scores.finding("spf", res.Result, res.detail(in.Client.IP))
+	if slices.Contains(c.cfg.Honor, res.Result) {
+		finding.Force, finding.Reply = Reject, res.refusal()
+	}
+	report := Report{Fact: res, Findings: []Finding{finding}}
+	if c.cfg.ReceivedSPF {
+		report.Fields = []message.Field{res.receivedSPF(q)}
+	}
 	auth := AuthResult{Method: "spf", Result: res.Result, Reason: res.Reason}
 	if res.Identity == "helo" {
 		auth.Props = []Prop{{Type: "smtp", Name: "helo", Value: q.Helo}}
@@ -139,6 +168,44 @@ func (r *SPFResult) detail(ip netip.Addr) string {
 	}
 	return detail
 }
+
+// maxSPFReply bounds the domain's own words in a reply, whose line has 512 octets (RFC 5321 section 4.5.3.1.5).
+const maxSPFReply = 200
+
+// refusal says in a sender's words why the message is refused, and whose words the explanation is in (RFC 7208 section
+// 8.4).
+func (r *SPFResult) refusal() string {
+	text := fmt.Sprintf("%s does not allow your server to send for it (SPF)", r.Domain)
+	if r.Explanation != "" {
+		text += fmt.Sprintf("; %s explains: %s", r.Domain, printableASCII(r.Explanation, maxSPFReply))
+	}
+	return text
+}
+
+// receivedSPF writes the Received-SPF field (RFC 7208 section 9.1). What the client chose is quoted.
+func (r *SPFResult) receivedSPF(q SPFInput) message.Field {
+	w := &foldingWriter{}
+	w.text(receivedSPFName + ": " + r.Result)
+	for i, pair := range []Prop{
+		{Name: "client-ip", Value: q.IP.String()},
+		{Name: "envelope-from", Value: q.MailFrom.String()},
+		{Name: "helo", Value: q.Helo},
+		{Name: "receiver", Value: q.Receiver},
+		{Name: "identity", Value: r.Identity},
+		{Name: "mechanism", Value: r.Mechanism},
+	} {
+		if pair.Name == "mechanism" && pair.Value == "" {
+			continue
+		}
+		if i > 0 {
+			w.text(";")
+		}
+		w.word(pair.Name + "=" + authQuote(printableASCII(pair.Value, maxAuthValue)))
+	}
+	return message.Field{Name: receivedSPFName, Raw: w.field()}
+}
+
+const receivedSPFName = "Received-SPF"
 
 // errSPFQueries is the cause of a permerror by our own bound on queries.
 var errSPFQueries = errors.New("the policy costs too many DNS queries")

@@ -25,8 +25,10 @@ type spfSession struct {
 	values macroValues
 
 	targets []spfTarget
-	main    *spfRecord // the record whose exp= counts: the domain's own, or where redirect= led
-	mainAt  string     // its domain
+	written map[string]string // what the record says, by what the library was handed for it
+	matched string            // the mechanism that decided, as written; "" for none
+	main    *spfRecord        // the record whose exp= counts: the domain's own, or where redirect= led
+	mainAt  string            // its domain
 	queries int
 	failed  error   // the first failure of DNS, if any
 	bad     error   // what is wrong with a record, if anything
@@ -44,7 +46,7 @@ type spfTarget struct {
 var _ spf.DNSResolver = (*spfSession)(nil)
 
 func newSPFSession(ctx context.Context, r dns.Lookuper, in SPFInput, values macroValues) *spfSession {
-	s := &spfSession{ctx: ctx, r: r, in: in, limit: in.Queries, values: values}
+	s := &spfSession{ctx: ctx, r: r, in: in, limit: in.Queries, values: values, written: map[string]string{}}
 	if s.limit == 0 {
 		s.limit = defaultSPFConfig().Queries
 	}
@@ -55,9 +57,12 @@ func newSPFSession(ctx context.Context, r dns.Lookuper, in SPFInput, values macr
 func (s *spfSession) evaluate(res *SPFResult) error {
 	// Macros are expanded here, so the library needs no local part; one with an "@" in it would confuse it.
 	result, err := spf.CheckHostWithSender(net.IP(s.in.IP.AsSlice()), res.Domain, "postmaster@"+res.Domain,
-		spf.WithContext(s.ctx), spf.WithResolver(s))
+		spf.WithContext(s.ctx), spf.WithResolver(s), spf.WithTraceFunc(s.trace))
 	res.Result, res.Reason = string(result), "no mechanism matched"
-	if err != nil {
+	switch {
+	case s.matched != "" && result != spf.PermError && result != spf.TempError:
+		res.Mechanism, res.Reason = s.matched, "matched "+s.matched
+	case err != nil:
 		res.Reason = err.Error()
 	}
 	switch {
@@ -73,6 +78,27 @@ func (s *spfSession) evaluate(res *SPFResult) error {
 	}
 	return nil
 }
+
+// trace hears from the library which mechanism ended the evaluation of a record. That of an included record comes
+// before that of the record which includes it, so the last one is what decided.
+func (s *spfSession) trace(format string, args ...any) {
+	key := ""
+	switch {
+	case format == "all: %v":
+		key = "all"
+		if result, ok := args[0].(spf.Result); ok {
+			key = spfQualifiers[result] + key
+		}
+	case format == "%q %v, %v" && len(args) > 0:
+		key, _ = args[0].(string)
+	case format != "fallback to neutral":
+		return
+	}
+	s.matched = s.written[key]
+}
+
+// spfQualifiers are the qualifiers by their results.
+var spfQualifiers = map[spf.Result]string{spf.Pass: "+", spf.Fail: "-", spf.SoftFail: "~", spf.Neutral: "?"}
 
 // A standIn can't come out of DNS as a name, because control characters don't.
 const standInMark = "\x01"
@@ -160,6 +186,11 @@ func (s *spfSession) rewrite(rec *spfRecord, domain string, isMain bool) string 
 		b.WriteByte(t.Qualifier)
 		b.WriteString(t.Name)
 		b.WriteString(arg)
+		if t.Name == "all" {
+			s.written[string(t.Qualifier)+t.Name] = t.Written
+		} else {
+			s.written[t.Name+arg] = t.Written
+		}
 	}
 	if rec.Redirect != "" {
 		b.WriteString(" redirect=" + s.standIn(spfTarget{term: "redirect", spec: rec.Redirect, domain: domain, main: isMain}))

@@ -23,6 +23,7 @@ type spfTerm struct {
 	DomainSpec string // unexpanded; "" stands for the domain that is checked
 	CIDR       string // "/24//64" as written, for a and mx
 	Net        string // for ip4 and ip6
+	Written    string // the whole directive as it stands in the record
 }
 
 // Limits on what a record may cost before any of it is evaluated.
@@ -88,6 +89,7 @@ func parseSPF(record string) (*spfRecord, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", term, err)
 		}
+		t.Written = term
 		rec.Terms = append(rec.Terms, t)
 	}
 	return rec, nil

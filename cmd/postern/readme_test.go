@@ -58,3 +58,31 @@ func TestReadmeShowsTheDemo(t *testing.T) {
 		t.Errorf("README.md shows another demo (-shown +printed):\n%s", diff)
 	}
 }
+
+// The examples of the README are what `postern check` takes.
+func TestReadmeExamples(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(raw), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d examples, want the configuration and a rule", len(blocks))
+	}
+	dir := t.TempDir()
+	pair, err := filepath.Abs(filepath.Join("..", "..", "testdata", "config", "tls"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := strings.NewReplacer("/etc/ssl/mx.pem", filepath.Join(pair, "mx.cert.pem"), "/etc/ssl/mx.key", filepath.Join(pair, "mx.key.pem")).Replace(blocks[0][1]) +
+		"  content: {rules: [local.yaml]}\n"
+	for name, text := range map[string]string{"postern.yaml": config, "local.yaml": blocks[1][1]} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"check", "-config", filepath.Join(dir, "postern.yaml")}, strings.NewReader(""), &stdout, &stderr); code != exitFine {
+		t.Errorf("exit %d: %s", code, stderr.String())
+	}
+}

@@ -189,7 +189,8 @@ func (s *scanner) print(r proxy.ScanResult) {
 		return
 	}
 	fmt.Fprintf(s.out, "%s: %s, score %s of %s (%s)\n", printable(r.Path), r.Action, r.Score, r.Limit, r.By)
-	fmt.Fprintf(s.out, "  spf=%s dkim=%s dmarc=%s iprev=%s\n", orNone(r.Auth.SPF), orNone(r.Auth.DKIM), orNone(r.Auth.DMARC), orNone(r.Auth.Iprev))
+	fmt.Fprintf(s.out, "  spf=%s dkim=%s dmarc=%s arc=%s iprev=%s\n",
+		orNone(r.Auth.SPF), orNone(r.Auth.DKIM), orNone(r.Auth.DMARC), orNone(r.Auth.ARC), orNone(r.Auth.Iprev))
 	for _, f := range r.Findings {
 		if f.Score != "0" || s.flags.verbose || f.File != "" {
 			fmt.Fprintf(s.out, "  %7s  %s%s\n", f.Score, f.Symbol, findingDetail(f))

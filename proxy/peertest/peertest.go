@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -138,18 +139,23 @@ func reachable(dir string) bool {
 }
 
 // freePort finds a TCP port that is free on each of the hosts. It looks below the range from which the system takes
-// the ports of outgoing connections, so that a stopped server finds its port free again when it is started.
+// the ports of outgoing connections, so that a stopped server finds its port free again when it is started. Test
+// programs that run at the same time look in different places, and no port is given out twice.
 func freePort(t testing.TB, hosts ...string) int {
 	t.Helper()
-	for range 200 {
-		port := 12000 + rand.IntN(20000)
-		if portIsFree(port, hosts) {
+	first := 12000 + os.Getpid()%20*1000
+	for range 500 {
+		port := first + rand.IntN(1000)
+		if _, taken := portsTaken.LoadOrStore(port, true); !taken && portIsFree(port, hosts) {
 			return port
 		}
 	}
-	t.Fatal("no free port found between 12000 and 32000")
+	t.Fatalf("no free port found between %d and %d", first, first+1000)
 	return 0
 }
+
+// portsTaken are the ports that freePort has given out, or found in use.
+var portsTaken sync.Map
 
 func portIsFree(port int, hosts []string) bool {
 	for _, h := range hosts {

@@ -1,0 +1,222 @@
+package filters
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"postern/filters/dns"
+	"postern/filters/message"
+)
+
+// maxDNSBLNames bounds the look-ups of one check: a sender chooses how many domains sign.
+const maxDNSBLNames = 60
+
+// dnsblWords say in a sender's words what of his is listed.
+var dnsblWords = map[DNSBLIdentity]string{
+	dnsblClient: "your server's address",
+	dnsblRDNS:   "your server's host name",
+	dnsblHelo:   "the name that your server introduced itself with",
+	dnsblMail:   "the domain of the sender's address",
+	dnsblFrom:   "the domain in the From field",
+	dnsblDKIM:   "a domain that signed the message",
+}
+
+// dnsblDomainCheck asks lists about domains of one kind: each name, and the organizational domain that it lies below
+// (some lists know only those). A name that a list was asked about as a domain of an earlier kind is not asked again, so
+// one listed domain counts once, whatever it appears as.
+type dnsblDomainCheck struct {
+	of    DNSBLIdentity
+	lists []*dnsblList
+	r     dns.Lookuper
+	log   *slog.Logger
+}
+
+var (
+	_ Symboler    = (*dnsblDomainCheck)(nil)
+	_ SenderJudge = (*dnsblDomainCheck)(nil)
+)
+
+func newDNSBLDomain(all *dnsblLists, of DNSBLIdentity) *dnsblDomainCheck {
+	c := &dnsblDomainCheck{of: of, r: all.r, log: all.log}
+	for _, l := range all.domains {
+		if slices.Contains(l.cfg.Of, of) {
+			c.lists = append(c.lists, l)
+		}
+	}
+	return c
+}
+
+func (c *dnsblDomainCheck) Name() string  { return "dnsbl." + string(c.of) }
+func (c *dnsblDomainCheck) JudgesSender() {}
+
+// Scope is that of the domain.
+func (c *dnsblDomainCheck) Scope() Scope {
+	switch c.of {
+	case dnsblRDNS:
+		return PerClient
+	case dnsblHelo:
+		return PerHelo
+	case dnsblMail:
+		return PerMail
+	}
+	return PerMessage
+}
+
+// Needs names those that find the domains of this kind and of earlier ones.
+func (c *dnsblDomainCheck) Needs() []string {
+	if c.of == dnsblDKIM {
+		return []string{"iprev", "dkim"}
+	}
+	return []string{"iprev"}
+}
+
+// MayRefuse reports whether a list asks for a refusal before DATA.
+func (c *dnsblDomainCheck) MayRefuse() bool {
+	return c.Scope() < PerMessage && slices.ContainsFunc(c.lists, func(l *dnsblList) bool { return l.cfg.Refuse })
+}
+
+func (c *dnsblDomainCheck) symbol(l *dnsblList) string { return l.symbol() + "." + string(c.of) }
+
+// Symbols names each list with what it is asked about, and its failure.
+func (c *dnsblDomainCheck) Symbols() []string {
+	var names []string
+	for _, l := range c.lists {
+		names = append(names, c.symbol(l), c.symbol(l)+".error")
+	}
+	return names
+}
+
+// Run asks all lists about all names at once.
+func (c *dnsblDomainCheck) Run(ctx context.Context, in Input) Report {
+	own, err := domainsOf(ctx, c.of, in)
+	report := Report{Err: err}
+	names := make([][]string, len(c.lists))
+	answers := make([][]DNSBLAnswer, len(c.lists))
+	var wg sync.WaitGroup
+	left := maxDNSBLNames
+	for i, l := range c.lists {
+		names[i] = c.fresh(ctx, l, own, in)
+		names[i] = names[i][:min(len(names[i]), left)]
+		left -= len(names[i])
+		answers[i] = make([]DNSBLAnswer, len(names[i]))
+		for j, name := range names[i] {
+			wg.Go(func() { answers[i][j] = l.ask(ctx, c.r, name, in.Now, c.log) })
+		}
+	}
+	wg.Wait()
+	fact := &DNSBLResult{}
+	for i, l := range c.lists {
+		fact.Answers = append(fact.Answers, answers[i]...)
+		c.judge(&report, l, answers[i])
+	}
+	report.Fact = fact
+	return report
+}
+
+// judge makes one finding of what a list says about all names.
+func (c *dnsblDomainCheck) judge(report *Report, l *dnsblList, answers []DNSBLAnswer) {
+	var codes []netip.Addr
+	var details []string
+	trouble := ""
+	for _, a := range answers {
+		switch {
+		case a.Err != nil:
+			report.Err = errors.Join(report.Err, a.Err)
+			trouble = "the look-up failed"
+		case a.Parked != "":
+			trouble = a.Parked
+		case len(a.Codes) > 0:
+			codes = append(codes, a.Codes...)
+			details = append(details, a.Entry+": "+a.codes())
+		}
+	}
+	if len(codes) > 0 {
+		report.Findings = append(report.Findings, Finding{
+			Symbol: c.symbol(l), Score: l.cfg.score(codes), Detail: strings.Join(details, "; "),
+			Refuse: l.cfg.Refuse && c.Scope() < PerMessage,
+		})
+	}
+	if trouble != "" {
+		report.Findings = append(report.Findings, Finding{Symbol: c.symbol(l) + ".error", Detail: trouble})
+	}
+}
+
+// fresh leaves out the names that the list is asked about as domains of an earlier kind, and those too long to be in it.
+func (c *dnsblDomainCheck) fresh(ctx context.Context, l *dnsblList, names []string, in Input) []string {
+	var asked []string
+	for _, of := range dnsblIdentities[1:slices.Index(dnsblIdentities, c.of)] {
+		if slices.Contains(l.cfg.Of, of) {
+			earlier, _ := domainsOf(ctx, of, in) // that check tells of its failure itself
+			asked = append(asked, earlier...)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.Contains(asked, name) || len(name)+1+len(l.cfg.Zone) > maxDomainName
+	})
+}
+
+// domainsOf gives the domains of one kind that are known, each followed by its organizational domain where that is
+// another. The error says that there may be one that could not be found out.
+func domainsOf(ctx context.Context, of DNSBLIdentity, in Input) ([]string, error) {
+	var names []string
+	switch of {
+	case dnsblRDNS:
+		res, err := awaitOptional(ctx, in.Facts, IprevKey)
+		if err != nil {
+			return nil, err
+		}
+		if res != nil && res.Result == "temperror" {
+			return nil, errors.New("the client's name is not known for now")
+		}
+		if res != nil {
+			names = append(names, res.Name)
+		}
+	case dnsblHelo:
+		if in.Helo != nil {
+			names = append(names, in.Helo.Name)
+		}
+	case dnsblMail:
+		if in.Mail != nil {
+			names = append(names, in.Mail.From.Domain)
+		}
+	case dnsblFrom:
+		names = append(names, authorDomain(in.Message.Header).domain)
+	case dnsblDKIM:
+		res, err := awaitOptional(ctx, in.Facts, DKIMKey)
+		if err != nil {
+			return nil, err
+		}
+		if res != nil {
+			for _, s := range res.Passed() {
+				names = append(names, s.Domain)
+			}
+		}
+	}
+	return withOrgDomains(names), nil
+}
+
+// withOrgDomains keeps what can be a domain in a list, and adds organizational domains. None stands there twice.
+func withOrgDomains(names []string) []string {
+	var list []string
+	add := func(name string) {
+		if !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	for _, name := range names {
+		ascii, ok := asciiDomain(name)
+		if !ok || parentDomain(ascii) == "" || isAllDigits(ascii[strings.LastIndexByte(ascii, '.')+1:]) {
+			continue // a single label, or an address
+		}
+		add(ascii)
+		if org := message.OrgDomain(ascii); org != "" {
+			add(org)
+		}
+	}
+	return list
+}
