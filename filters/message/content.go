@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/html/charset"
 )
@@ -57,7 +58,8 @@ func (m *Message) loadContent() {
 				l.part(p)
 			}
 		}
-		m.content = content{text: l.visible.String(), hidden: l.hidden.String(), html: l.html.String(), links: l.links.links}
+		l.release()
+		m.content = content{text: l.visible.String(), hidden: l.hidden.String(), html: strings.Join(l.html, ""), links: l.links.links}
 		if l.visible.cut || l.hidden.cut || l.cut {
 			m.contentDefects.add("text_cut", "more text than is read")
 		}
@@ -72,10 +74,24 @@ type contentLoader struct {
 	m       *Message
 	visible textSink
 	hidden  textSink
-	html    strings.Builder
+	html    []string
 	links   linkSet
 	left    int // octets of source yet to be read
 	cut     bool
+	source  *bytes.Buffer // of the part that is being read
+}
+
+// sources are buffers for the decoded body of a part, which is gone once its charset has been decoded.
+var sources = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxSource bounds the buffers that are kept for the next message.
+const maxSource = 256 << 10
+
+func (l *contentLoader) release() {
+	if l.source != nil && l.source.Cap() <= maxSource {
+		sources.Put(l.source)
+	}
+	l.source = nil
 }
 
 func (l *contentLoader) part(p *Part) {
@@ -98,16 +114,20 @@ func (l *contentLoader) part(p *Part) {
 		r.source, r.visible, r.hidden = "attachment", &textSink{}, &textSink{}
 	} else {
 		r.visible, r.hidden = &l.visible, &l.hidden
-		l.html.WriteString(text)
+		l.html = append(l.html, text)
 		l.visible.paragraph()
 		l.hidden.paragraph()
 	}
 	r.render(text)
 }
 
-// read gives the decoded body of a part, as much as may yet be read.
+// read gives the decoded body of a part, as much as may yet be read. It is valid until the next one is read.
 func (l *contentLoader) read(p *Part) []byte {
-	var buf bytes.Buffer
+	if l.source == nil {
+		l.source = sources.Get().(*bytes.Buffer)
+	}
+	buf := l.source
+	buf.Reset()
 	buf.Grow(int(min(p.Raw().Size(), int64(l.left))) + bytes.MinRead)
 	n, err := buf.ReadFrom(io.LimitReader(newContentReader(p, &l.m.contentDefects), int64(l.left)+1))
 	if err != nil {
@@ -208,6 +228,7 @@ func (s *textSink) write(text string) {
 
 // plain appends text as it is, but for its line ends.
 func (s *textSink) plain(text string) {
+	s.b.Grow(max(min(len(text)+s.lines+1, s.max-s.b.Len()), 0))
 	for len(text) > 0 {
 		line, rest, found := strings.Cut(text, "\n")
 		s.put(strings.TrimRight(line, "\r"))

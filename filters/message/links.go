@@ -173,6 +173,9 @@ func splitAuthority(s string) (host, path string) {
 	return cleanHost(authority), path
 }
 
+// The full stops of other scripts divide labels as well (RFC 3490 section 3.1).
+var foreignStops = strings.NewReplacer("\u3002", ".", "\uFF0E", ".", "\uFF61", ".")
+
 // cleanHost is a host in its usual form; empty if it is none.
 func cleanHost(authority string) string {
 	if inner, ok := strings.CutPrefix(authority, "["); ok {
@@ -183,9 +186,7 @@ func cleanHost(authority string) string {
 		return ""
 	}
 	host, _, _ := strings.Cut(percentDecode(authority), ":")
-	// The full stops of other scripts divide labels as well (RFC 3490 section 3.1).
-	host = strings.NewReplacer("\u3002", ".", "\uFF0E", ".", "\uFF61", ".").Replace(host)
-	host = strings.Trim(host, ".")
+	host = strings.Trim(foreignStops.Replace(host), ".")
 	if a, ok := numericHost(host); ok {
 		return a.String()
 	}
@@ -195,7 +196,7 @@ func cleanHost(authority string) string {
 // numericHost reads an IPv4 address as browsers do: of one to four numbers, decimal, octal or hexadecimal, of which the last
 // fills the rest.
 func numericHost(host string) (netip.Addr, bool) {
-	if host == "" || len(host) > 60 {
+	if host == "" || len(host) > 60 || host[0] < '0' || host[0] > '9' {
 		return netip.Addr{}, false
 	}
 	parts := strings.Split(host, ".")

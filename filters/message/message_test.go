@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -157,6 +159,37 @@ func TestEncrypted(t *testing.T) {
 	}
 }
 
+// What was read of a message stays as it was when the buffers that it went through serve the next one.
+func TestContentOutlivesBuffers(t *testing.T) {
+	mail := func(letter string) []byte {
+		word := strings.Repeat(letter, 60)
+		encoded := base64.StdEncoding.EncodeToString([]byte("<p>" + word + "</p>"))
+		return []byte(sound + "Content-Type: multipart/mixed; boundary=b\r\n\r\n" +
+			"--b\r\nContent-Type: text/plain\r\n\r\n" + word + "\r\n" +
+			"--b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n" + encoded + "\r\n" +
+			"--b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<b>=3D" + word + "</b>\r\n" +
+			"--b\r\nContent-Type: application/zip; name=" + letter + "\r\n\r\n" + word + "\r\n--b--\r\n")
+	}
+	type said struct {
+		text, html string
+		files      []Attachment
+	}
+	ask := func(m *Message) said { return said{text: m.Text(), html: m.HTML(), files: m.Attachments()} }
+	first := read(t, mail("a"))
+	got := ask(first)
+	want := said{text: strings.Clone(got.text), html: strings.Clone(got.html), files: slices.Clone(got.files)}
+	for range 20 {
+		ask(read(t, mail("b")))
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("it was\n%+v\nand is\n%+v", want, got)
+	}
+	a := strings.Repeat("a", 60)
+	if want.text != a+"\n"+a+"\n="+a || want.html != "<p>"+a+"</p><b>="+a+"</b>" || len(want.files) != 1 || want.files[0].Size != 60 {
+		t.Errorf("it is %+v", want)
+	}
+}
+
 // FuzzRead reads whatever comes, and holds what the package promises for every message.
 func FuzzRead(f *testing.F) {
 	for _, b := range corpus(f) {
@@ -167,6 +200,7 @@ func FuzzRead(f *testing.F) {
 	for _, c := range defectCases {
 		f.Add([]byte(c.message))
 	}
+	f.Add([]byte("\r\r\n0")) // an empty line as broken programs write it
 	limits := Limits{Header: 2000, Fields: 50, Depth: 5, Parts: 20, Text: 500, HTML: 2000, Links: 10, Shown: 20, Attachments: 5, Names: 5}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := readLimited(t, b, limits)

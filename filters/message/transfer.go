@@ -189,7 +189,14 @@ type identityDecoder struct{}
 func (identityDecoder) decode(dst, src []byte) []byte { return append(dst, src...) }
 func (identityDecoder) finish(dst []byte) []byte      { return dst }
 
-var transferBuffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+// A transferBuffer is what a body is read into, and what it is decoded into; no decoder gives more than it takes, but for
+// what it held back.
+type transferBuffer struct {
+	in  [16 << 10]byte
+	out [16<<10 + maxHeld + 1]byte
+}
+
+var transferBuffers = sync.Pool{New: func() any { return new(transferBuffer) }}
 
 // A contentReader gives the decoded body of a part, and notes its defects at the end.
 type contentReader struct {
@@ -197,9 +204,8 @@ type contentReader struct {
 	defects *defectSet // nil where they don't matter
 	src     *io.SectionReader
 	dec     transferDecoder
-	in      *[16 << 10]byte // what is read into; given back at the end
-	out     []byte          // decoded, not yet read
-	buf     []byte          // what out is a part of
+	buf     *transferBuffer // given back when all has been read
+	out     []byte          // decoded, not yet read; a part of buf
 	err     error
 }
 
@@ -222,6 +228,7 @@ func newContentReader(p *Part, defects *defectSet) *contentReader {
 func (r *contentReader) Read(p []byte) (int, error) {
 	for len(r.out) == 0 {
 		if r.err != nil {
+			r.release()
 			return 0, r.err
 		}
 		r.fill()
@@ -231,22 +238,45 @@ func (r *contentReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *contentReader) fill() {
-	if r.in == nil {
-		r.in = transferBuffers.Get().(*[16 << 10]byte)
+// WriteTo implements io.WriterTo: without it, a copy would need a buffer more.
+func (r *contentReader) WriteTo(w io.Writer) (n int64, err error) {
+	defer r.release()
+	for {
+		written, err := w.Write(r.out)
+		n += int64(written)
+		r.out = r.out[written:]
+		switch {
+		case err != nil:
+			return n, err
+		case errors.Is(r.err, io.EOF):
+			return n, nil
+		case r.err != nil:
+			return n, r.err
+		}
+		r.fill()
 	}
-	n, err := r.src.Read(r.in[:])
-	r.buf = r.dec.decode(r.buf[:0], r.in[:n])
+}
+
+func (r *contentReader) fill() {
+	if r.buf == nil {
+		r.buf = transferBuffers.Get().(*transferBuffer)
+	}
+	n, err := r.src.Read(r.buf.in[:])
+	r.out = r.dec.decode(r.buf.out[:0], r.buf.in[:n])
 	if err != nil {
 		r.err = err
-		transferBuffers.Put(r.in)
-		r.in = nil
-		r.buf = r.dec.finish(r.buf)
+		r.out = r.dec.finish(r.out)
 		if errors.Is(err, io.EOF) {
 			r.judge()
 		}
 	}
-	r.out = r.buf
+}
+
+func (r *contentReader) release() {
+	if r.buf != nil {
+		transferBuffers.Put(r.buf)
+		r.buf = nil
+	}
 }
 
 func (r *contentReader) judge() {
