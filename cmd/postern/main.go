@@ -46,7 +46,7 @@ type call struct {
 // commands in the order in which the overview lists them.
 func commands() []*command {
 	return []*command{
-		serveCommand, demoCommand, checkCommand, scanCommand, quarantineCommand, versionCommand,
+		serveCommand, demoCommand, checkCommand, scanCommand, quarantineCommand, benchCommand, versionCommand,
 	}
 }
 
