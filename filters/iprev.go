@@ -199,9 +199,13 @@ func (c *iprevCheck) Run(ctx context.Context, in Input) Report {
 	if res.Name != "" {
 		detail = in.Client.IP.String() + " is " + res.Name
 	}
-	report.Findings = append(report.Findings, c.cfg.Scores.finding("iprev", res.Result, detail))
+	scores := c.cfg.Scores
+	if in.Client.Trusted {
+		scores = nil // told, not held against our own
+	}
+	report.Findings = append(report.Findings, scores.finding("iprev", res.Result, detail))
 	if res.Generic {
-		report.Findings = append(report.Findings, c.cfg.Scores.finding("rdns", "generic", res.Names[0]))
+		report.Findings = append(report.Findings, scores.finding("rdns", "generic", res.Names[0]))
 	}
 	return report
 }

@@ -96,18 +96,19 @@ func (p *Policy) Decide(c Case) Verdict {
 }
 
 // RefuseEarly decides on the findings that ask for a refusal before DATA: the first one is the reason. Nothing is
-// refused when observing.
-func (p *Policy) RefuseEarly(findings []Finding, id string) Verdict {
-	v := Verdict{Findings: findings, Score: sum(findings)}
-	if len(findings) == 0 || p.Observe {
+// refused when observing, and postmaster, abuse and bounces have their exceptions here as after DATA.
+func (p *Policy) RefuseEarly(c Case) Verdict {
+	v := Verdict{Findings: c.Findings, Score: sum(c.Findings)}
+	if len(c.Findings) == 0 {
 		return v
 	}
-	first := findings[0]
+	first := c.Findings[0]
 	v.Action, v.By = Reject, first.Symbol
 	if first.Force == Defer {
 		v.Action = Defer
 	}
-	v.Reply = p.reply(v.Action, cmp.Or(first.Reply, reason(first)), id)
+	v.Reply = p.reply(v.Action, cmp.Or(first.Reply, reason(first)), c.ID)
+	p.soften(&v, c)
 	return v
 }
 

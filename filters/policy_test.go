@@ -123,17 +123,25 @@ func TestLimit(t *testing.T) {
 func TestRefuseEarly(t *testing.T) {
 	listed := []Finding{{Symbol: "dnsbl.zen.example", Score: 600, Refuse: true}}
 	p := Policy{}
-	v := p.RefuseEarly(listed, "AB.1")
+	v := p.RefuseEarly(Case{ID: "AB.1", Findings: listed})
 	if v.Action != Reject || v.Reply.Code != 550 || !strings.Contains(v.Reply.Text, "zen.example") || !strings.Contains(v.Reply.Text, "AB.1") {
 		t.Errorf("listed client: %+v", v)
 	}
-	if v := p.RefuseEarly([]Finding{{Symbol: "R", Refuse: true, Force: Defer, Reply: "slow down"}}, ""); v.Reply.Code != 451 || !strings.Contains(v.Reply.Text, "slow down") {
+	if v := p.RefuseEarly(Case{Findings: []Finding{{Symbol: "R", Refuse: true, Force: Defer, Reply: "slow down"}}}); v.Reply.Code != 451 || !strings.Contains(v.Reply.Text, "slow down") {
 		t.Errorf("a rule that defers: %+v", v)
 	}
-	if v := (&Policy{Observe: true}).RefuseEarly(listed, "AB.1"); v.Reply.Code != 0 {
+	if v := (&Policy{Observe: true}).RefuseEarly(Case{ID: "AB.1", Findings: listed}); v.Reply.Code != 0 {
 		t.Errorf("observing refuses: %+v", v)
 	}
-	if v := p.RefuseEarly(nil, ""); v.Reply.Code != 0 {
+	exceptions := Policy{Postmaster: Tag, Bounces: Tag}
+	toPostmaster := []Rcpt{{To: Path{Local: "postmaster", Domain: "x.example"}}}
+	if v := exceptions.RefuseEarly(Case{Mail: &Mail{From: Path{Local: "a", Domain: "b.example"}}, Rcpts: toPostmaster, Findings: listed}); v.Reply.Code != 0 {
+		t.Errorf("a listed client can't reach the postmaster: %+v", v)
+	}
+	if v := exceptions.RefuseEarly(Case{Mail: &Mail{}, Findings: listed}); v.Reply.Code != 0 {
+		t.Errorf("a bounce is refused: %+v", v)
+	}
+	if v := p.RefuseEarly(Case{}); v.Reply.Code != 0 {
 		t.Errorf("nothing found refuses: %+v", v)
 	}
 }

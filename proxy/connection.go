@@ -139,7 +139,7 @@ func (c *connection) finish(w *wire.Conn) {
 	c.cancel()
 	c.run.Close()
 	c.delivery.close()
-	silent := w.Commands() == 0 && w.Errors() == 0 && !w.EarlyTalk() && w.BytesIn() == 0
+	silent := w.Commands() == 0 && w.Errors() == 0 && !w.EarlyTalk() && w.Reason() == "client closed"
 	c.srv.metrics.session(w.Reason(), silent)
 	if silent {
 		c.srv.idle.Add(1)

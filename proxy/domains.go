@@ -105,6 +105,9 @@ func (d *Domains) Accepts(domain string) bool {
 	return d.Upstream || d.empty() || d.set[canonicalDomain(domain)]
 }
 
+// Guards reports whether it is ours to keep mail from being sent on: not where the upstream decides, nor where it can't relay.
+func (d *Domains) Guards() bool { return !d.Upstream && !d.empty() }
+
 // Names lists the configured domains in order.
 func (d *Domains) Names() []string {
 	names := make([]string, 0, len(d.set))

@@ -59,6 +59,9 @@ func (s *session) messageLine(tx *transaction) []slog.Attr {
 	for _, method := range []string{"spf", "dkim", "dmarc"} {
 		line.text(method, authResult(tx.result.Auth, method))
 	}
+	if arc := authResult(tx.result.Auth, "arc"); arc != "none" {
+		line.optional("arc", arc)
+	}
 	line.optional("dmarc_policy", authProp(tx.result.Auth, "dmarc", "policy", "dmarc"))
 	line.text("tls", tlsName(s.wire))
 	line.text("rdns", authResult(tx.result.Auth, "iprev"))
@@ -233,6 +236,7 @@ func (tx *transaction) errorText() string {
 	for _, e := range tx.result.Errors {
 		list = append(list, e.Check+": "+e.Err.Error())
 	}
+	list = append(list, tx.causes...)
 	if tx.cause != nil {
 		list = append(list, tx.cause.Error())
 	}

@@ -48,7 +48,11 @@ func (s *session) spool(tx *transaction, r io.Reader) *filters.Refusal {
 	var broken *wire.DataError
 	switch wireErr := s.wire.DataErr(); {
 	case errors.As(wireErr, &broken):
-		return refusal("newline", broken.Reply.Code, broken.Reply.Enhanced, broken.Reply.Text)
+		by := "newline"
+		if broken.Reply.Code == 552 {
+			by = "size"
+		}
+		return refusal(by, broken.Reply.Code, broken.Reply.Enhanced, broken.Reply.Text)
 	case errors.Is(err, errTooLarge):
 		return refusal("size", 552, "5.3.4", fmt.Sprintf("The message is too large, at most %d bytes are accepted", int64(limits.Message)))
 	case errors.Is(err, errSpoolFull):
@@ -65,12 +69,16 @@ func (s *session) spool(tx *transaction, r io.Reader) *filters.Refusal {
 		tx.cause = err
 		return refusal("spool", 451, "4.3.0", "The message could not be read back, please try again later")
 	}
-	return headerRefusal(tx.message)
+	return headerRefusal(tx.message, spooled)
 }
 
 // headerRefusal refuses a header section that is not read whole: a field of it could claim to be ours, and would be
-// passed on.
-func headerRefusal(msg *message.Message) *filters.Refusal {
+// passed on. And it refuses a message that begins with white space: put below our fields, that would continue them.
+func headerRefusal(msg *message.Message, src io.ReaderAt) *filters.Refusal {
+	var first [1]byte
+	if n, _ := src.ReadAt(first[:], 0); n == 1 && (first[0] == ' ' || first[0] == '\t') {
+		return refusal("header", 554, "5.6.0", "The message begins with white space, expected a header field")
+	}
 	read := int64(0)
 	for _, f := range msg.Header {
 		read += int64(len(f.Raw))
@@ -193,7 +201,7 @@ func (s *session) deliver(tx *transaction) reply {
 	result, err := s.delivery.data(s.ctx, body)
 	tx.upstreamTook = s.delivery.spent - before
 	if s.delivery.on != nil {
-		tx.upstream = s.delivery.on.String()
+		tx.upstream = s.delivery.on.label()
 	}
 	return s.settle(tx, result, err)
 }
@@ -207,6 +215,7 @@ func (s *session) settle(tx *transaction, result upstream.DataResult, err error)
 	case errors.Is(err, errClientGone):
 		tx.cause = err
 		tx.aborted = "client gone before delivery"
+		tx.verdict.By = "client"
 		return refuse("client", 421, "4.4.2", "The connection is gone")
 	case err != nil:
 		tx.cause = err
@@ -244,6 +253,9 @@ func oneReply(result upstream.DataResult) upstream.Reply {
 }
 
 func withID(r reply, id string) reply {
+	if strings.HasSuffix(r.Text, "(id "+id+")") {
+		return r
+	}
 	r.Text = strings.TrimSpace(r.Text) + " (id " + id + ")"
 	return r
 }
@@ -254,7 +266,7 @@ func (s *session) divert(tx *transaction) reply {
 	if !tx.attempt.begin() {
 		return tx.twin()
 	}
-	tx.upstream = tx.rt.quarantine.String()
+	tx.upstream = tx.rt.quarantine.label()
 	result, err := s.toQuarantine(tx)
 	out := s.settle(tx, result, err)
 	if out.Code/100 == 5 {

@@ -118,8 +118,8 @@ func (rt *Runtime) reached() map[string]error {
 		} else if n.caps.Load() == nil {
 			wrong = errNotAsked
 		}
-		if before, twice := all[n.String()]; !twice || before != nil {
-			all[n.String()] = wrong
+		if before, twice := all[n.label()]; !twice || before != nil {
+			all[n.label()] = wrong
 		}
 	}
 	return all

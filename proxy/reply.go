@@ -20,13 +20,23 @@ func refuse(by string, code int, enhanced, text string) reply {
 	return reply{Reply: filters.Reply{Code: code, Enhanced: enhanced, Text: text}, by: by}
 }
 
-// fromUpstream passes a reply of the next hop on, with its code, enhanced code and text.
+// fromUpstream passes a reply of the next hop on, with its code, enhanced code and text. What it lacks of these is made up.
 func fromUpstream(r upstream.Reply) reply {
 	by := "upstream"
 	if r.Own {
 		by = "parameter"
 	}
-	return reply{Reply: filters.Reply{Code: r.Code, Enhanced: r.Enhanced, Text: strings.Join(r.Lines, "\n")}, by: by}
+	out := filters.Reply{Code: r.Code, Enhanced: r.Enhanced, Text: strings.TrimSpace(strings.Join(r.Lines, "\n"))}
+	if out.Enhanced == "" {
+		out.Enhanced = strconv.Itoa(r.Code/100) + ".0.0" // we offer ENHANCEDSTATUSCODES (RFC 2034)
+	}
+	if out.Text == "" {
+		out.Text = "Ok"
+		if !r.Positive() {
+			out.Text = "Refused by the mail server behind this one"
+		}
+	}
+	return reply{Reply: out, by: by}
 }
 
 // maxReplyText bounds a reply's text: RFC 5321 section 4.5.3.1.5 allows lines of 512 octets.

@@ -113,7 +113,7 @@ func (rt *Runtime) connectRoutes() error {
 			r.upstreams = append(r.upstreams, hop)
 			rt.next = append(rt.next, hop)
 		}
-		r.name = r.upstreams[0].String()
+		r.name = r.upstreams[0].label()
 		return r, nil
 	}
 	var err error
@@ -218,6 +218,14 @@ type nextHop struct {
 	failed atomic.Pointer[error] // why the last probe failed
 }
 
+// label is the next hop as the log names it: host:port, the path of a socket, or maildir:path.
+func (n *nextHop) label() string {
+	if _, address := n.Addr(); address != "" {
+		return address
+	}
+	return n.String()
+}
+
 func (n *nextHop) learn(caps upstream.Caps) {
 	n.caps.Store(&caps)
 	n.failed.Store(nil)
@@ -236,7 +244,7 @@ func (rt *Runtime) probe(ctx context.Context, log *slog.Logger) {
 			caps, err := n.Probe(ctx)
 			if err != nil {
 				n.failed.Store(&err)
-				log.Warn("upstream_unreachable", "upstream", n.String(), "error", err.Error())
+				log.Warn("upstream_unreachable", "upstream", n.label(), "error", err.Error())
 				return
 			}
 			n.learn(caps)

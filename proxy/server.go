@@ -178,6 +178,7 @@ func (s *Server) wireConfig(l Listen) (wire.Config, error) {
 			MessageMax:  int64(cfg.Limits.Message),
 			Session:     cfg.Limits.Session,
 			Idle:        cfg.Limits.Idle,
+			DataIdle:    min(cfg.Limits.Idle, 3*time.Minute),
 		},
 		Open:   s.open,
 		Closed: s.closed,

@@ -122,6 +122,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	s.tx = tx
 	s.tally.messages++
 	if r := s.checkMail(from, opts); r != nil {
+		*r = withID(*r, tx.id)
 		tx.refuse(*r)
 		s.endTransaction()
 		return r.err()
@@ -263,12 +264,16 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if r.Code/100 == 2 {
 		return nil
 	}
+	if r.by != "upstream" || err != nil {
+		r = withID(r, tx.id) // the upstream's own words are passed on as they are
+	}
 	tx.rcptsRefused++
 	s.srv.metrics.recipient(r, err)
-	tx.lastRefusal, tx.refusalCause = r, err
+	tx.lastRefusal = r
+	tx.note(err)
 	if r.Code/100 == 5 {
 		if s.unknown++; s.unknown > tx.rt.Config.Limits.Unknown {
-			return refuse(r.by, 421, "4.7.0", "Too many recipients that do not exist here, closing the connection").err()
+			return withID(refuse(r.by, 421, "4.7.0", "Too many recipients were refused, closing the connection"), tx.id).err()
 		}
 	}
 	return r.err()
@@ -300,6 +305,10 @@ func (s *session) acceptRcpt(to string, opts *smtp.RcptOptions) (reply, error) {
 	if answer.Positive() {
 		tx.rcpts = append(tx.rcpts, filters.Rcpt{To: path})
 		return reply{Reply: filters.Reply{Code: 250}}, nil
+	}
+	tx.answer, tx.upstream = answer, rt.name
+	if s.delivery.on != nil {
+		tx.upstream = s.delivery.on.label()
 	}
 	r2 := fromUpstream(answer)
 	if answer.Code == 421 {
@@ -341,6 +350,8 @@ func (s *session) checkRcpt(to string, opts *smtp.RcptOptions) (filters.Path, *r
 		return path, ptr(refuse("protocol", 553, "5.1.3", "That is not an address, expected RCPT TO:<local-part@domain>"))
 	case !tx.rt.Config.Domains.Accepts(path.Domain):
 		return path, ptr(refuse("relay", 550, "5.7.1", "Mail for "+path.Domain+" is not accepted here: relaying denied"))
+	case tx.rt.Config.Domains.Guards() && routesOn(path.Local):
+		return path, ptr(refuse("relay", 550, "5.7.1", "An address that asks to be sent on elsewhere is not accepted here: relaying denied"))
 	case !tx.mail.UTF8 && !isASCII(to):
 		return path, ptr(refuse("protocol", 553, "5.6.7", "The address is not ASCII, expected SMTPUTF8 with MAIL"))
 	case len(tx.rcpts) >= tx.rt.Config.Limits.Recipients:
@@ -351,6 +362,10 @@ func (s *session) checkRcpt(to string, opts *smtp.RcptOptions) (filters.Path, *r
 	}
 	return path, nil
 }
+
+// routesOn reports whether a local part is itself an address: user%other@ours, other!user@ours, "user@other"@ours. A server
+// behind that trusts us, as Postfix does by default for its own networks, would send such mail on to the other domain.
+func routesOn(local string) bool { return strings.ContainsAny(local, "@%!") }
 
 // together refuses, for now, a recipient that can't share a transaction with the first one.
 func (s *session) together(path filters.Path, rt *route) *reply {
@@ -395,7 +410,12 @@ func (s *session) refuseEarly(path filters.Path) *reply {
 	if len(findings) == 0 {
 		return nil
 	}
-	v := tx.rt.policy.RefuseEarly(findings, tx.id)
+	v := tx.rt.policy.RefuseEarly(filters.Case{
+		ID:       tx.id,
+		Mail:     &filters.Mail{From: tx.from},
+		Rcpts:    []filters.Rcpt{{To: path}},
+		Findings: findings,
+	})
 	if v.Reply.Code == 0 {
 		return nil
 	}

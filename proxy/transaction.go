@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"postern/filters"
@@ -22,8 +23,8 @@ type transaction struct {
 	rcpts        []filters.Rcpt
 	rcptsRefused int
 	lastRefusal  reply
-	refusalCause error
-	alone        bool // the first recipient can't share the transaction: see memory
+	causes       []string // what failed while recipients were offered, each once
+	alone        bool     // the first recipient can't share the transaction: see memory
 
 	spool   *spool
 	attempt *attempt // nil before the message is there
@@ -54,6 +55,13 @@ func (tx *transaction) refuse(r reply) {
 	}
 }
 
+// note keeps what failed, for the log.
+func (tx *transaction) note(err error) {
+	if err != nil && !slices.Contains(tx.causes, err.Error()) && len(tx.causes) < 10 {
+		tx.causes = append(tx.causes, err.Error())
+	}
+}
+
 // abandon ends a transaction that the client did not bring to an end. When no recipient was accepted, the last
 // refusal is what happened to it.
 func (tx *transaction) abandon(reason string) {
@@ -63,7 +71,6 @@ func (tx *transaction) abandon(reason string) {
 		if verdict.By == tx.lastRefusal.by && verdict.By != "" {
 			tx.verdict = verdict
 		}
-		tx.cause = tx.refusalCause
 		return
 	}
 	tx.ended = true

@@ -308,3 +308,32 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%d messages arrived", n)
 	}
 }
+
+// TestNotARelayByLocalPart: a Postfix as it comes trusts the proxy's address and sends on what a local part asks for;
+// so the proxy does not hand it such addresses.
+func TestNotARelayByLocalPart(t *testing.T) {
+	t.Parallel()
+	postfix := peertest.StartPostfix(t, peertest.Postfix{Parameters: map[string]string{
+		"mydestination": "example.org", "virtual_mailbox_domains": "", "local_recipient_maps": "",
+	}})
+	config := strings.Replace(fmt.Sprintf(postfixConfig, testZone(t), "", postfix.Addr), "smtp://"+postfix.Addr, "smtp://"+postfix.Addr+"\n    client_info: none", 1)
+	p := startTestProxy(t, config, withoutPacks)
+	for _, rcpt := range []string{
+		"victim%other.example@example.org", "other.example!victim@example.org", `"victim@other.example"@example.org`,
+		`"victim%other.example"@example.org`, "@example.org:victim%other.example@example.org", "victim@other.example@example.org",
+	} {
+		client := hello(t, p.addr)
+		client.Want("MAIL FROM:<carol@plain.example>", 250)
+		if code, text := client.Cmd("RCPT TO:<" + rcpt + ">"); code/100 != 5 {
+			t.Errorf("%s: %d %s", rcpt, code, text)
+		}
+		client.Want("QUIT", 221)
+	}
+	// Without the proxy this Postfix takes them: the test would show an open relay.
+	direct := peertest.Dial(t, postfix.Addr)
+	direct.Expect(220)
+	direct.Want("EHLO client.example", 250)
+	direct.Want("MAIL FROM:<carol@plain.example>", 250)
+	direct.Want("RCPT TO:<victim%other.example@example.org>", 250)
+	direct.Want("QUIT", 221)
+}

@@ -28,13 +28,17 @@ func loadConfig(path string) (*proxy.Config, error) {
 	return nil, err
 }
 
-// build makes a runtime and prints its warnings.
+// build makes a runtime and prints its warnings, or logs them where there is a log.
 func (c *call) build(ctx context.Context, cfg *proxy.Config, opt proxy.RuntimeOptions) (*proxy.Runtime, error) {
 	rt, err := proxy.NewRuntime(ctx, cfg, opt)
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range rt.Warnings {
+		if opt.Log != nil {
+			opt.Log.Warn("config_warning", "warning", w)
+			continue
+		}
 		fmt.Fprintf(c.stderr, "warning: %s\n", w)
 	}
 	return rt, nil

@@ -90,7 +90,7 @@ func (k *link) takeProxyHeader() bool {
 		switch {
 		case err != nil:
 			k.l.stats.badProxy.Add(1)
-			k.cfg.Log.Warn("connection closed", "peer", k.sock.RemoteAddr().String(), "reason", err.Error())
+			k.cfg.Log.Warn("bad_proxy_header", "peer", k.sock.RemoteAddr().String(), "reason", err.Error())
 			k.end("bad PROXY header")
 			return false
 		case n > 0:
@@ -104,7 +104,7 @@ func (k *link) takeProxyHeader() bool {
 			if k.bytesIn.Load() > 0 || isTimeout(err) {
 				// A load balancer's connect-and-close is no news.
 				k.l.stats.badProxy.Add(1)
-				k.cfg.Log.Warn("connection closed", "peer", k.sock.RemoteAddr().String(), "reason", fmt.Sprintf("PROXY header cut off: %v", err))
+				k.cfg.Log.Warn("bad_proxy_header", "peer", k.sock.RemoteAddr().String(), "reason", fmt.Sprintf("PROXY header cut off: %v", err))
 			}
 			k.end("no PROXY header")
 			return false

@@ -117,12 +117,14 @@ func (k *link) meaning(ex exchange, n int, r []byte) []byte {
 			k.mail, k.rcpt = true, false
 			return []byte("250 2.1.0 Sender ok\r\n")
 		}
+		return inOurWords(r)
 	case rcptSent:
 		if good {
 			k.rcpt = true
 			k.fruitless--
 			return []byte("250 2.1.5 Recipient ok\r\n")
 		}
+		return inOurWords(r)
 	case dataSent:
 		if n == 354 {
 			k.data = newDataReader(k.cfg)
@@ -139,6 +141,31 @@ func (k *link) meaning(ex exchange, n int, r []byte) []byte {
 		}
 	case rsetSent:
 		k.mail, k.rcpt = false, false
+	}
+	return r
+}
+
+// theirWords are go-smtp's refusals whose code or text is not the right one, and what is said instead: RFC 5321
+// section 4.1.1.11 has 555 for a parameter that is not known.
+var theirWords = []struct{ theirs, ours string }{
+	{"500 5.5.4 Unknown MAIL FROM argument", "555 5.5.4 A parameter of MAIL is not known here"},
+	{"500 5.5.4 Unknown RCPT TO argument", "555 5.5.4 A parameter of RCPT is not known here"},
+	{"504 5.5.4 REQUIRETLS is not implemented", "555 5.5.4 REQUIRETLS is not offered here"},
+	{"504 5.5.4 BINARYMIME is not implemented", "555 5.5.4 BINARYMIME is not offered here"},
+	{"504 5.5.4 RRVS is not implemented", "555 5.5.4 RRVS is not offered here"},
+	{"504 5.5.4 BY is not implemented", "555 5.5.4 DELIVERBY is not offered here"},
+	{"504 5.5.4 MT-PRIORITY is not implemented", "555 5.5.4 MT-PRIORITY is not offered here"},
+	{"501 5.5.2 Was expecting MAIL arg syntax of FROM:<address>", "501 5.1.7 That is not an address, expected MAIL FROM:<local-part@domain>"},
+	{"501 5.5.2 Was expecting RCPT arg syntax of TO:<address>", "501 5.1.3 That is not an address, expected RCPT TO:<local-part@domain>"},
+	{"501 5.5.4 Unable to parse SIZE as an integer", "501 5.5.4 The SIZE is not a number that a message can have"},
+}
+
+// inOurWords puts a refusal of go-smtp right.
+func inOurWords(r []byte) []byte {
+	for _, w := range theirWords {
+		if string(bytes.TrimSuffix(r, []byte("\r\n"))) == w.theirs {
+			return []byte(w.ours + "\r\n")
+		}
 	}
 	return r
 }
