@@ -6,9 +6,11 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -234,8 +236,35 @@ func TestBadInput(t *testing.T) {
 			if len(zone.queries) > tt.queries {
 				t.Errorf("%d queries, want at most %d", len(zone.queries), tt.queries)
 			}
+			// Beside it, in the same run, an honest message of that size with a signature that has to be verified.
+			honest := run
+			honest.from.Domain = "example.com"
+			honest.src = signAs(t, plain(len(tt.src)), "v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.com; s=s1; h=from;", key)
+			usual := max(leastCPU(func() { honest.result(t, zone) }), time.Millisecond)
+			if spent := leastCPU(func() { run.result(t, zone) }); spent > 10*usual {
+				t.Errorf("it costs %v of CPU, an honest message of its size %v: more than ten times as much", spent, usual)
+			}
 		})
 	}
+}
+
+// leastCPU is the processor time that f takes, of all its goroutines: the least of five, which other work disturbs least.
+func leastCPU(f func()) time.Duration {
+	least := time.Duration(math.MaxInt64)
+	for range 5 {
+		before := processorTime()
+		f()
+		least = min(least, processorTime()-before)
+	}
+	return least
+}
+
+func processorTime() time.Duration {
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		panic(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
 // fanOut holds the SPF record of fan.example, whose nine MX have ten hosts each.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"postern/filters/dns"
 )
@@ -61,6 +62,7 @@ type dnsblCheck struct {
 
 var (
 	_ Symboler    = (*dnsblCheck)(nil)
+	_ SelfTester  = (*dnsblCheck)(nil)
 	_ SenderJudge = (*dnsblCheck)(nil)
 )
 
@@ -76,6 +78,11 @@ func (c *dnsblCheck) JudgesSender()   {}
 // MayRefuse reports whether a list asks for a refusal before DATA.
 func (c *dnsblCheck) MayRefuse() bool {
 	return slices.ContainsFunc(c.lists, func(l *dnsblList) bool { return l.cfg.Refuse })
+}
+
+// SelfTest tests the lists that are due for it.
+func (c *dnsblCheck) SelfTest(ctx context.Context, now time.Time) {
+	testLists(ctx, c.lists, c.r, now, c.log)
 }
 
 // Symbols names each list, and its failure.

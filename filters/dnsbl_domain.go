@@ -11,6 +11,7 @@ import (
 
 	"postern/filters/dns"
 	"postern/filters/message"
+	"time"
 )
 
 // maxDNSBLNames bounds the look-ups of one check: a sender chooses how many domains sign.
@@ -38,6 +39,7 @@ type dnsblDomainCheck struct {
 
 var (
 	_ Symboler    = (*dnsblDomainCheck)(nil)
+	_ SelfTester  = (*dnsblDomainCheck)(nil)
 	_ SenderJudge = (*dnsblDomainCheck)(nil)
 )
 
@@ -81,6 +83,11 @@ func (c *dnsblDomainCheck) MayRefuse() bool {
 }
 
 func (c *dnsblDomainCheck) symbol(l *dnsblList) string { return l.symbol() + "." + string(c.of) }
+
+// SelfTest tests the lists that are due for it.
+func (c *dnsblDomainCheck) SelfTest(ctx context.Context, now time.Time) {
+	testLists(ctx, c.lists, c.r, now, c.log)
+}
 
 // Symbols names each list with what it is asked about, and its failure.
 func (c *dnsblDomainCheck) Symbols() []string {

@@ -116,8 +116,23 @@ func (l *dnsblList) selfTest(ctx context.Context, r dns.Lookuper, now time.Time,
 		return
 	}
 	if _, err = r.A(ctx, l.test.listed+"."+l.cfg.Zone); dns.IsVoid(err) {
-		log.Warn("DNS list does not list its test entry "+l.test.name(l.test.listed)+": is it still in service?", "zone", l.cfg.Zone)
+		log.Warn("dnsbl_out_of_service", "zone", l.cfg.Zone, "reason", "it does not list its test entry "+l.test.name(l.test.listed))
 	}
+}
+
+// testLists tests, at once, the lists that are due for it.
+func testLists(ctx context.Context, lists []*dnsblList, r dns.Lookuper, now time.Time, log *slog.Logger) {
+	var wg sync.WaitGroup
+	for _, l := range lists {
+		if l.dueForTest(now) {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+				defer cancel()
+				l.selfTest(ctx, r, now, log)
+			})
+		}
+	}
+	wg.Wait()
 }
 
 // name is an entry as people write it.
@@ -149,7 +164,7 @@ func (l *dnsblList) park(now time.Time, why string, log *slog.Logger) {
 		return
 	}
 	l.parked, l.why = now.Add(dnsblParking), why
-	log.Warn("DNS list is not believed and left alone", "zone", l.cfg.Zone, "reason", why, "until", l.parked)
+	log.Warn("dnsbl_parked", "zone", l.cfg.Zone, "reason", why, "until", l.parked)
 }
 
 // parkedFor says why the list is parked, "" if it isn't.

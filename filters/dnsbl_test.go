@@ -169,7 +169,7 @@ func TestDNSBLParking(t *testing.T) {
 			t.Errorf("parked: %v with %d queries", symbols, n)
 		}
 	}
-	if n := strings.Count(log.String(), "not believed"); n != 1 {
+	if n := strings.Count(log.String(), "dnsbl_parked"); n != 1 {
 		t.Errorf("logged %d times:\n%s", n, log.String())
 	}
 	if symbols, n := ask("192.0.2.8", now.Add(dnsblParking)); n != 3 || len(symbols) != 0 {

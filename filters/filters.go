@@ -58,6 +58,11 @@ type Symboler interface {
 	Symbols() []string
 }
 
+// A SelfTester is a check that tests what it relies on: at start, and then when that is due.
+type SelfTester interface {
+	SelfTest(ctx context.Context, now time.Time)
+}
+
 // Input is what a check may look at: immutable snapshots. Fields of a later scope than the check's are nil.
 type Input struct {
 	Client  *Client

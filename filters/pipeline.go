@@ -72,6 +72,15 @@ func NewPipeline(stages []Stage) (*Pipeline, error) {
 	return p, nil
 }
 
+// SelfTest has the checks test what they rely on, as far as that is due. It is called at start and every now and then.
+func (p *Pipeline) SelfTest(ctx context.Context, now time.Time) {
+	for _, s := range p.stages {
+		if tester, ok := s.Check.(SelfTester); ok && !s.Off {
+			tester.SelfTest(ctx, now)
+		}
+	}
+}
+
 func (p *Pipeline) cycle(name string, path []string) []string {
 	if slices.Contains(path, name) {
 		return append(path, name)

@@ -209,12 +209,15 @@ func (s *Server) Serve(ctx context.Context) error {
 const probeEvery = time.Minute
 
 func (s *Server) keepProbing(ctx context.Context) {
+	s.runtime.Load().pipeline.SelfTest(ctx, time.Now())
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			s.runtime.Load().probe(ctx, s.log)
+			rt := s.runtime.Load()
+			rt.probe(ctx, s.log)
+			rt.pipeline.SelfTest(ctx, time.Now())
 		case <-ctx.Done():
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"postern/filters/dns/zone"
 	"postern/proxy/peertest"
 )
 
@@ -145,6 +146,32 @@ func TestClientInfoChanges(t *testing.T) {
 		if !strings.Contains(told, "ADDR="+ip) || !strings.Contains(last, "HELO="+name) {
 			t.Errorf("message %d: the next hop was told %s, want %s", i+1, told, want)
 		}
+	}
+}
+
+// TestListsAreTestedAtStart: a list that lists everything is found out before the first client comes.
+func TestListsAreTestedAtStart(t *testing.T) {
+	t.Parallel()
+	z, err := zone.Parse("lists.zone", []byte("$TTL 60\n*.everything.example. A 127.0.0.2\n2.0.0.127.sound.example. A 127.0.0.2\ntest.sound.example. A 127.0.0.2\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := zone.Serve(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { names.Close() })
+	sink := peertest.StartSink(t, peertest.Sink{})
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, names.Addr(), "", "smtp://"+sink.Addr)+
+		"filters: {dnsbl: {lists: [{zone: everything.example, score: 6}, {zone: sound.example, score: 6}, {zone: dead.example, score: 6, of: [from]}]}}\n", withoutPacks)
+	waitFor(t, "the tests of the lists", func() bool {
+		return len(p.events("dnsbl_parked")) == 1 && len(p.events("dnsbl_out_of_service")) == 1
+	})
+	if line := p.events("dnsbl_parked")[0]; !strings.Contains(line, "zone=everything.example") {
+		t.Errorf("log: %s", line)
+	}
+	if line := p.events("dnsbl_out_of_service")[0]; !strings.Contains(line, "zone=dead.example") {
+		t.Errorf("log: %s", line)
 	}
 }
 
