@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -146,11 +147,13 @@ func appendJSON(b []byte, v any) []byte {
 	if s, ok := v.(string); ok {
 		v = strings.ToValidUTF8(s, "\uFFFD")
 	}
-	text, err := json.Marshal(v)
-	if err != nil {
-		text, _ = json.Marshal(fmt.Sprint(v))
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // addresses are full of < and >, and this is no web page
+	if err := enc.Encode(v); err != nil {
+		return strconv.AppendQuote(b, "unreadable")
 	}
-	return append(b, text...)
+	return append(b, bytes.TrimSuffix(text.Bytes(), []byte("\n"))...)
 }
 
 func appendLogfmt(b []byte, v slog.Value) []byte {

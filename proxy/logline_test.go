@@ -36,13 +36,13 @@ func TestFormats(t *testing.T) {
 		slog.Bool("early_talk", true),
 		slog.String("errors", ""),
 		slog.String("reason", "client closed"),
-		slog.Any("helo", Foreign(`a"b`)),
+		slog.Any("helo", Foreign(`a"b <c>`)),
 	}
-	wantText := `time=2026-11-23T12:00:00.000Z level=info event=message v=1 action=reject score=12.4 early_talk=true errors= reason="client closed" helo="a\"b"` + "\n"
+	wantText := `time=2026-11-23T12:00:00.000Z level=info event=message v=1 action=reject score=12.4 early_talk=true errors= reason="client closed" helo="a\"b <c>"` + "\n"
 	if got := logOne("logfmt", attrs...); got != wantText {
 		t.Errorf("logfmt\ngot  %swant %s", got, wantText)
 	}
-	wantJSON := `{"time":"2026-11-23T12:00:00.000Z","level":"info","event":"message","v":1,"action":"reject","score":12.4,"early_talk":true,"errors":"","reason":"client closed","helo":"a\"b"}` + "\n"
+	wantJSON := `{"time":"2026-11-23T12:00:00.000Z","level":"info","event":"message","v":1,"action":"reject","score":12.4,"early_talk":true,"errors":"","reason":"client closed","helo":"a\"b <c>"}` + "\n"
 	if got := logOne("json", attrs...); got != wantJSON {
 		t.Errorf("JSON\ngot  %swant %s", got, wantJSON)
 	}
