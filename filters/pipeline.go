@@ -39,6 +39,13 @@ type Pipeline struct {
 	index  map[string]int
 }
 
+// How many look-ups in DNS one run of a check may make, and all checks of one scope together. What goes beyond them fails,
+// and so is an error of the check, which on_error decides about.
+const (
+	checkLookups = 200
+	scopeLookups = 500
+)
+
 // errTimeLimit is the cause of a check's context that ended by the check's own limit or by the budget of all.
 var errTimeLimit = errors.New("time limit reached")
 
@@ -108,6 +115,7 @@ type Run struct {
 	asked  int
 	in     Input
 	tasks  []*task // by stage; nil: not started, or does not judge this client
+	root   context.Context
 	scopes [PerMessage + 1]scopeContext
 	wg     sync.WaitGroup
 }
@@ -122,7 +130,8 @@ type scopeContext struct {
 func (p *Pipeline) Start(ctx context.Context, client *Client, now func() time.Time) *Run {
 	r := &Run{p: p, now: now, tasks: make([]*task, len(p.stages))}
 	ctx = dns.WithStats(ctx, &r.stats)
-	r.scopes[PerClient].ctx, r.scopes[PerClient].cancel = context.WithCancel(ctx)
+	r.root = ctx
+	r.open(PerClient)
 	if client != nil {
 		r.in.Client = client
 		r.start(PerClient)
@@ -205,8 +214,13 @@ func (r *Run) end(s Scope) {
 }
 
 func (r *Run) begin(s Scope) {
-	r.scopes[s].ctx, r.scopes[s].cancel = context.WithCancel(r.scopes[PerClient].ctx)
+	r.open(s)
 	r.start(s)
+}
+
+// open makes the context of a scope, with its own budget of look-ups.
+func (r *Run) open(s Scope) {
+	r.scopes[s].ctx, r.scopes[s].cancel = context.WithCancel(dns.WithBudget(r.root, scopeLookups))
 }
 
 // start launches the checks of one scope. All tasks exist before the first runs, so that a need finds them
@@ -247,7 +261,7 @@ func (r *Run) facts(c Check) *Facts {
 
 // run does the check's work under its limit. A panic is an error like any other, never a pass.
 func (t *task) run(ctx context.Context, stage Stage, in Input) {
-	ctx, cancel := context.WithTimeoutCause(ctx, stage.Limit, errTimeLimit)
+	ctx, cancel := context.WithTimeoutCause(dns.WithBudget(ctx, checkLookups), stage.Limit, errTimeLimit)
 	defer cancel()
 	defer close(t.done)
 	defer func() {

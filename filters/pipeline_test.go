@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"postern/filters/dns"
+	"postern/filters/dns/zone"
 	"postern/filters/message"
 )
 
@@ -231,6 +234,50 @@ func TestBudget(t *testing.T) {
 	cancel()
 	if res := run.Collect(spent); symbols(res) != "hangs.error quick" {
 		t.Errorf("findings: %s", symbols(res))
+	}
+}
+
+// TestLookupBudget: a check has so many look-ups and no more, and so have all of a scope together; the next message has
+// them anew.
+func TestLookupBudget(t *testing.T) {
+	z, err := zone.Parse("budget.zone", []byte("a.example. 60 A 192.0.2.1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := zone.Serve(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	resolver, err := dns.New(dns.Config{Servers: []string{server.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resolver.Close() })
+	var made atomic.Int64
+	greedy := func(ctx context.Context, in Input) Report {
+		for n := 0; ; n++ {
+			if _, err := resolver.A(ctx, "a.example"); dns.KindOf(err) == dns.OverBudget {
+				return Report{Findings: []Finding{{Symbol: fmt.Sprint(n)}}}
+			}
+			made.Add(1)
+		}
+	}
+	one := startRun(t, stages(fakeCheck{"greedy", PerMessage, nil, greedy}), stranger())
+	for range 2 {
+		if got := symbols(oneMessage(t, one)); got != fmt.Sprint(checkLookups) {
+			t.Errorf("one check made %s look-ups, want %d", got, checkLookups)
+		}
+	}
+	made.Store(0)
+	var many []Check
+	for i := range 5 {
+		many = append(many, fakeCheck{fmt.Sprint("greedy", i), PerMessage, nil, greedy})
+	}
+	oneMessage(t, startRun(t, stages(many...), stranger()))
+	// A look-up that a check's own budget refuses is charged to the scope too.
+	if n := made.Load(); n > scopeLookups || n < scopeLookups-int64(len(many)) {
+		t.Errorf("five checks made %d look-ups, want %d", n, scopeLookups)
 	}
 }
 
