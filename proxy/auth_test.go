@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
@@ -19,6 +20,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-msgauth/dkim"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"gopkg.in/yaml.v3"
@@ -420,7 +422,7 @@ func (b *opendkimBox) verify(record string, src []byte) (good bool, said string)
 	return strings.Contains(said, "succeeded") && strings.Contains(said, "dkim=pass"), said
 }
 
-// TestOpenDKIMSignsAndVerifies: mail that opendkim signed passes here, goes through Postfix, and verifies with opendkim
+// TestOpenDKIMSignsAndVerifies: mail that opendkim or go-msgauth signed passes here, goes through Postfix, and verifies with opendkim
 // at the far end. Changed on the way, it does for neither.
 func TestOpenDKIMSignsAndVerifies(t *testing.T) {
 	t.Parallel()
@@ -460,13 +462,17 @@ func TestOpenDKIMSignsAndVerifies(t *testing.T) {
 		}
 		names := serveNames(t, "$TTL 60\ns1._domainkey.good.example. TXT"+masterTXT(kind.record)+"\n")
 		p := startTestProxy(t, fmt.Sprintf(postfixConfig, names, "", postfix.Addr), nil)
-		for _, canon := range kind.canons {
-			t.Run(kind.algorithm+"/"+canon, func(t *testing.T) {
+		for _, c := range signings(kind.canons) {
+			canon := c.canon
+			t.Run(c.signer+"/"+kind.algorithm+"/"+canon, func(t *testing.T) {
 				src := "From: Carol <carol@good.example>\r\nTo: alice@example.org\r\nSubject: signed  " + canon + "\r\n\tfolded\r\n" +
-					"Date: Mon, 23 Nov 2026 12:00:00 +0000\r\nMessage-ID: <" + strings.ReplaceAll(canon, "/", ".") + kind.algorithm + "@good.example>\r\n" +
+					"Date: Mon, 23 Nov 2026 12:00:00 +0000\r\nMessage-ID: <" + strings.ReplaceAll(canon, "/", ".") + kind.algorithm + c.signer + "@good.example>\r\n" +
 					"\r\n.dot\r\n..dots  \r\n\r\nlast\t \r\n\r\n\r\n"
 				box.t = t
-				signed := box.sign(keyFile, kind.algorithm, canon, src)
+				signed := signWithGo(t, kind.key, canon, src)
+				if c.signer == "opendkim" {
+					signed = box.sign(keyFile, kind.algorithm, canon, src)
+				}
 				before := len(postfix.Messages("alice", 0))
 				client := peertest.Dial(t, p.addr)
 				client.Expect(220)
@@ -475,7 +481,7 @@ func TestOpenDKIMSignsAndVerifies(t *testing.T) {
 					t.Fatalf("%d %s", code, text)
 				}
 				client.Want("QUIT", 221)
-				delivered := newest(t, postfix.Messages("alice", before+1), canon, kind.algorithm)
+				delivered := newest(t, postfix.Messages("alice", before+1), canon, kind.algorithm+c.signer)
 				if !bytes.Contains(delivered, []byte("dkim=pass header.d=good.example")) {
 					t.Errorf("here it does not pass:\n%s", delivered)
 				}
@@ -490,6 +496,31 @@ func TestOpenDKIMSignsAndVerifies(t *testing.T) {
 		}
 		p.stop()
 	}
+}
+
+// A signing is who signs a message, and in which canonicalization.
+type signing struct{ signer, canon string }
+
+func signings(canons []string) []signing {
+	var all []signing
+	for _, canon := range canons {
+		all = append(all, signing{signer: "opendkim", canon: canon}, signing{signer: "go-msgauth", canon: canon})
+	}
+	return all
+}
+
+// signWithGo gives the message with a signature of go-msgauth on top.
+func signWithGo(t *testing.T, key any, canon, src string) string {
+	t.Helper()
+	header, body, _ := strings.Cut(canon, "/")
+	var signed bytes.Buffer
+	if err := dkim.Sign(&signed, strings.NewReader(src), &dkim.SignOptions{
+		Domain: "good.example", Selector: "s1", Signer: key.(crypto.Signer),
+		HeaderCanonicalization: dkim.Canonicalization(header), BodyCanonicalization: dkim.Canonicalization(body),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return signed.String()
 }
 
 // newest finds the message of a case among all that were delivered.
