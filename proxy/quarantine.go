@@ -203,7 +203,7 @@ func (q *Quarantine) deliver(ctx context.Context, item Quarantined, body []byte)
 			d = &delivery{
 				route:  rt,
 				client: upstream.Client{Helo: q.rt.Config.Hostname, Extended: true, ID: item.ID},
-				mail:   upstream.Mail{From: from, Size: int64(len(body)), Body: "8BITMIME"},
+				mail:   upstream.Mail{From: from, Size: int64(len(body)), Body: "8BITMIME", UTF8: !isASCII(item.From + strings.Join(item.Rcpts, ""))},
 			}
 			defer d.close()
 			deliveries[rt] = d

@@ -246,6 +246,23 @@ func TestQuarantineRelease(t *testing.T) {
 	if left, err := q.List(); err != nil || len(left) != 0 {
 		t.Errorf("still there: %+v %v", left, err)
 	}
+	// A message that came with SMTPUTF8 addresses goes out with them.
+	client = hello(t, p.addr)
+	client.Want("MAIL FROM:<carol@plain.example> SMTPUTF8", 250)
+	client.Want("RCPT TO:<jürgen@example.org>", 250)
+	client.Want("DATA", 354)
+	client.Data(message)
+	client.Expect(250)
+	client.Want("QUIT", 221)
+	if list, err = q.List(); err != nil || len(list) != 1 {
+		t.Fatalf("%+v %v", list, err)
+	}
+	if _, err := q.Release(t.Context(), list[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if tx := sink.Wait(2)[1]; len(tx.Rcpts) != 1 || !strings.Contains(tx.Rcpts[0], "jürgen@example.org") || !strings.Contains(tx.Mail, "SMTPUTF8") {
+		t.Errorf("released by %s to %v", tx.Mail, tx.Rcpts)
+	}
 	if _, err := q.Release(t.Context(), "../../etc/passwd"); err == nil {
 		t.Error("released what is not there")
 	}
