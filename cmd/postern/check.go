@@ -19,12 +19,9 @@ file:line:column: what is wrong, what was expected. Exits 0 when the configurati
 }
 
 func runCheck(ctx context.Context, c *call) int {
-	path := c.flags.String("config", "", configHelp+" (default "+proxy.DefaultPath+")")
-	if code, ok := c.parse(); !ok {
+	path := c.configFlag()
+	if code, ok := c.parseFlagsOnly(); !ok {
 		return code
-	}
-	if c.flags.NArg() > 0 {
-		return c.misuse("unexpected argument %q", c.flags.Arg(0))
 	}
 	cfg, err := loadConfig(*path)
 	if err != nil {

@@ -13,6 +13,11 @@ import (
 
 const configHelp = "the configuration `FILE`"
 
+// configFlag is the flag -config of a command that works on the configuration that serves.
+func (c *call) configFlag() *string {
+	return c.flags.String("config", "", configHelp+" (default "+proxy.DefaultPath+")")
+}
+
 // loadConfig reads the configuration that was named, else the one in the default place, else what is embedded.
 func loadConfig(path string) (*proxy.Config, error) {
 	if path != "" {

@@ -33,11 +33,8 @@ network and no root. Exits 1 when a verdict is not the one that the sample expec
 func runDemo(ctx context.Context, c *call) int {
 	dir := c.flags.String("dir", "", "deliver below this `FOLDER` (default a new temporary one)")
 	showLog := c.flags.Bool("log", false, "print the log lines too")
-	if code, ok := c.parse(); !ok {
+	if code, ok := c.parseFlagsOnly(); !ok {
 		return code
-	}
-	if c.flags.NArg() > 0 {
-		return c.misuse("unexpected argument %q", c.flags.Arg(0))
 	}
 	if *dir == "" {
 		var err error

@@ -129,6 +129,17 @@ func (c *call) flagProblem(err error) string {
 	return strict.Unknown("flag", "-"+name, known)
 }
 
+// parseFlagsOnly is parse for a command that takes no arguments.
+func (c *call) parseFlagsOnly() (code int, ok bool) {
+	if code, ok := c.parse(); !ok {
+		return code, false
+	}
+	if c.flags.NArg() > 0 {
+		return c.misuse("unexpected argument %q", c.flags.Arg(0)), false
+	}
+	return 0, true
+}
+
 // misuse says what is wrong with the call.
 func (c *call) misuse(format string, args ...any) int {
 	fmt.Fprintf(c.stderr, "postern %s: %s\nUsage: postern %s\nRun postern %s --help for more.\n",

@@ -27,7 +27,7 @@ ID is the id of the log line. A message that can't be delivered to all of its re
 }
 
 func runQuarantine(ctx context.Context, c *call) int {
-	path := c.flags.String("config", "", configHelp+" (default "+proxy.DefaultPath+")")
+	path := c.configFlag()
 	verb := ""
 	if len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") {
 		verb, c.args = c.args[0], c.args[1:]

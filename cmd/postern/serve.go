@@ -27,12 +27,9 @@ and only observes: nothing is refused or tagged for its content.`,
 }
 
 func runServe(ctx context.Context, c *call) int {
-	path := c.flags.String("config", "", configHelp+" (default "+proxy.DefaultPath+")")
-	if code, ok := c.parse(); !ok {
+	path := c.configFlag()
+	if code, ok := c.parseFlagsOnly(); !ok {
 		return code
-	}
-	if c.flags.NArg() > 0 {
-		return c.misuse("unexpected argument %q", c.flags.Arg(0))
 	}
 	cfg, err := loadConfig(*path)
 	if err != nil {

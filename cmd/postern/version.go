@@ -18,11 +18,8 @@ var versionCommand = &command{
 }
 
 func runVersion(_ context.Context, c *call) int {
-	if code, ok := c.parse(); !ok {
+	if code, ok := c.parseFlagsOnly(); !ok {
 		return code
-	}
-	if c.flags.NArg() > 0 {
-		return c.misuse("unexpected argument %q", c.flags.Arg(0))
 	}
 	revision := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
