@@ -132,9 +132,19 @@ type Budget struct {
 type Limits struct {
 	Connections int           `yaml:"connections"`
 	PerIP       int           `yaml:"per_ip"`
+	Arrivals    int           `yaml:"connections_per_minute"`
+	Mails       int           `yaml:"messages_per_minute"`
+	Network     int           `yaml:"network_factor"` // how many times as much as one address a /24 or /64 has of the three above
 	Message     strict.Size   `yaml:"message"`
 	Recipients  int           `yaml:"recipients"`
 	Unknown     int           `yaml:"unknown_recipients"`
+	Commands    int           `yaml:"commands"`
+	Errors      int           `yaml:"errors"`
+	Unheard     int           `yaml:"unknown_commands"`
+	CommandLine strict.Size   `yaml:"command_line"`
+	MessageLine strict.Size   `yaml:"message_line"`
+	Banner      time.Duration `yaml:"banner_wait"`
+	Handshake   time.Duration `yaml:"handshake"`
 	Session     time.Duration `yaml:"session"`
 	Idle        time.Duration `yaml:"idle"`
 	Memory      strict.Size   `yaml:"spool_memory"`
@@ -178,9 +188,19 @@ func DefaultConfig() Config {
 		Limits: Limits{
 			Connections: 2000,
 			PerIP:       20,
+			Arrivals:    300,
+			Mails:       600,
+			Network:     5,
 			Message:     50 << 20,
 			Recipients:  100,
 			Unknown:     20,
+			Commands:    1000,
+			Errors:      20,
+			Unheard:     10,
+			CommandLine: 2 << 10,
+			MessageLine: 1 << 20,
+			Banner:      2 * time.Second,
+			Handshake:   30 * time.Second,
 			Session:     30 * time.Minute,
 			Idle:        5 * time.Minute,
 			Memory:      1 << 20,

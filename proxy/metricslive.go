@@ -55,6 +55,7 @@ func (l *liveMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(l.accepted, stats.Accepted)
 	counter(l.refused, stats.Full, "full")
 	counter(l.refused, stats.Crowded, "per_ip")
+	counter(l.refused, stats.Hasty, "rate")
 	counter(l.refused, stats.BadProxy, "proxy_header")
 	counter(l.early, stats.EarlyTalked)
 	gauge(l.spool, float64(l.server.spooled.Load()))
@@ -77,6 +78,7 @@ func (s *Server) wireStats() wire.Stats {
 		sum.Accepted += st.Accepted
 		sum.Full += st.Full
 		sum.Crowded += st.Crowded
+		sum.Hasty += st.Hasty
 		sum.BadProxy += st.BadProxy
 		sum.EarlyTalked += st.EarlyTalked
 	}

@@ -36,6 +36,8 @@ type Server struct {
 	strangers *lru.Cache[string, refusedRcpt]
 	memory    *memory // of deliveries; it outlives a reload
 	spooled   atomic.Int64
+	census    wire.Census  // of the connections of all listeners
+	mails     wire.Rate    // of transactions begun
 	idle      atomic.Int64 // connections that came and went without a word
 	metrics   *metrics
 	monitor   *monitor // nil: not configured
@@ -172,18 +174,33 @@ func (s *Server) wireConfig(l Listen) (wire.Config, error) {
 		Exempt:           append(append(cfg.Networks.Relays[:0:0], cfg.Networks.Relays...), cfg.Networks.Trusted...),
 		BareNewline:      newline,
 		PostmasterDomain: postmaster,
-		Limits: wire.Limits{
-			Connections: cfg.Limits.Connections,
-			PerIP:       cfg.Limits.PerIP,
-			MessageMax:  int64(cfg.Limits.Message),
-			Session:     cfg.Limits.Session,
-			Idle:        cfg.Limits.Idle,
-			DataIdle:    min(cfg.Limits.Idle, 3*time.Minute),
-		},
-		Open:   s.open,
-		Closed: s.closed,
-		Log:    s.log,
+		Census:           &s.census,
+		Limits:           cfg.Limits.wire(),
+		Open:             s.open,
+		Closed:           s.closed,
+		Log:              s.log,
 	}, nil
+}
+
+// wire gives the limits that the wire holds clients to.
+func (l Limits) wire() wire.Limits {
+	return wire.Limits{
+		Connections:     l.Connections,
+		PerIP:           l.PerIP,
+		PerNet:          l.PerIP * l.Network,
+		Arrivals:        l.Arrivals,
+		ArrivalsNet:     l.Arrivals * l.Network,
+		CommandLine:     int(l.CommandLine),
+		DataLine:        int(l.MessageLine),
+		MessageMax:      int64(l.Message),
+		Handshake:       l.Handshake,
+		Session:         l.Session,
+		Idle:            l.Idle,
+		DataIdle:        min(l.Idle, 3*time.Minute),
+		Commands:        l.Commands,
+		Errors:          l.Errors,
+		UnknownCommands: l.Unheard,
+	}
 }
 
 // Serve answers clients until ctx ends. Then it stops accepting, lets the transactions under way end, and returns when

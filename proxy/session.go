@@ -121,7 +121,11 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	tx := &transaction{id: s.nextID(), rt: rt, started: time.Now(), mailFrom: shown(from)}
 	s.tx = tx
 	s.tally.messages++
-	if r := s.checkMail(from, opts); r != nil {
+	r := s.checkRate()
+	if r == nil {
+		r = s.checkMail(from, opts)
+	}
+	if r != nil {
 		*r = withID(*r, tx.id)
 		tx.refuse(*r)
 		s.endTransaction()
@@ -129,6 +133,17 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	}
 	s.run.Mail(&filters.Mail{From: tx.from, Size: opts.Size, UTF8: opts.UTF8})
 	return nil
+}
+
+// checkRate defers mail of a client that has begun too many transactions within the last minute. A message that it has to
+// hand in again, because it may not have heard that it was taken, is known for far longer than that.
+func (s *session) checkRate() *reply {
+	cfg := s.rt.Config
+	ip := s.peer.Addr()
+	if s.relay || s.client.Trusted || s.srv.mails.Allow(ip, cfg.Limits.Mails, cfg.Limits.Mails*cfg.Limits.Network, time.Now()) {
+		return nil
+	}
+	return ptr(refuse("rate", 450, "4.7.1", "Too many messages from your address within a minute, please try again later"))
 }
 
 // goBy has the connection go by the configuration that is in force for a new transaction.

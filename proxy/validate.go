@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -8,9 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"postern/filters"
 	"postern/filters/dns"
+	"postern/proxy/wire"
 	"postern/rules/strict"
 )
 
@@ -263,12 +266,25 @@ func (v *validator) words() {
 	}
 }
 
+// maxRate is the highest limit for a minute.
+const maxRate = 1_000_000
+
 func (v *validator) limits() {
 	positive(v, int64(v.Limits.Connections), "limits", "connections")
 	positive(v, int64(v.Limits.PerIP), "limits", "per_ip")
+	between(v, v.Limits.Arrivals, 1, maxRate, "limits", "connections_per_minute")
+	between(v, v.Limits.Mails, 1, maxRate, "limits", "messages_per_minute")
+	between(v, v.Limits.Network, 1, 1000, "limits", "network_factor")
 	positive(v, v.Limits.Message, "limits", "message")
 	positive(v, int64(v.Limits.Recipients), "limits", "recipients")
 	positive(v, int64(v.Limits.Unknown), "limits", "unknown_recipients")
+	positive(v, int64(v.Limits.Commands), "limits", "commands")
+	positive(v, int64(v.Limits.Errors), "limits", "errors")
+	positive(v, int64(v.Limits.Unheard), "limits", "unknown_commands")
+	between(v, v.Limits.CommandLine, 512, wire.MaxCommandLine, "limits", "command_line")
+	between(v, v.Limits.MessageLine, 1000, 1<<30, "limits", "message_line")
+	between(v, v.Limits.Banner, 0, time.Minute, "limits", "banner_wait")
+	positive(v, v.Limits.Handshake, "limits", "handshake")
 	positive(v, v.Limits.Session, "limits", "session")
 	positive(v, v.Limits.Idle, "limits", "idle")
 	positive(v, v.Limits.Memory, "limits", "spool_memory")
@@ -301,6 +317,13 @@ func (v *validator) metrics() {
 			v.bad(here, "%s can't be bound beside the listener for mail at %s, expected another address or port", v.Metrics.Listen, l.Address)
 			return
 		}
+	}
+}
+
+// between wants a limit from least to most.
+func between[T cmp.Ordered](v *validator, value, least, most T, path ...any) {
+	if value < least || value > most {
+		v.bad(path, "%s: %v, expected %v to %v", path[len(path)-1], value, least, most)
 	}
 }
 

@@ -91,6 +91,8 @@ func (s benchSettings) config() (*proxy.Config, error) {
 		cfg.Quarantine = "maildir:" + filepath.Join(s.Dir, "quarantine")
 	}
 	cfg.Limits.Connections, cfg.Limits.PerIP = s.Room, s.Room
+	cfg.Limits.Arrivals, cfg.Limits.Mails = 1_000_000, 1_000_000
+	cfg.Limits.Banner = 0 // what is measured is known clients
 	cfg.Filters.Content.Enabled = cfg.Filters.Content.Enabled && s.Rules
 	if !s.Checks {
 		disable(&cfg.Filters)

@@ -5,12 +5,15 @@ import (
 	"sync"
 )
 
-// census counts the connections that are open: in all, by address and by network.
-type census struct {
+// A Census counts the connections that are open, in all, by address and by network, and knows how often new ones came of late. Listeners
+// that share one share its limits. The zero value is ready for use.
+type Census struct {
 	mu    sync.Mutex
 	total int
 	ips   map[netip.Addr]int
 	nets  map[netip.Prefix]int
+
+	arrivals Rate
 }
 
 // network is the /24 or /64 that an address is counted under.
@@ -27,7 +30,7 @@ func network(a netip.Addr) netip.Prefix {
 }
 
 // enter counts one connection more, unless there are limit already.
-func (c *census) enter(limit int) bool {
+func (c *Census) enter(limit int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.total >= limit {
@@ -37,14 +40,14 @@ func (c *census) enter(limit int) bool {
 	return true
 }
 
-func (c *census) leave() {
+func (c *Census) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.total--
 }
 
 // enterFrom counts a connection from the address, unless it or its network has its limit already.
-func (c *census) enterFrom(a netip.Addr, perIP, perNet int) bool {
+func (c *Census) enterFrom(a netip.Addr, perIP, perNet int) bool {
 	n := network(a)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,7 +62,7 @@ func (c *census) enterFrom(a netip.Addr, perIP, perNet int) bool {
 	return true
 }
 
-func (c *census) leaveFrom(a netip.Addr) {
+func (c *Census) leaveFrom(a netip.Addr) {
 	n := network(a)
 	c.mu.Lock()
 	defer c.mu.Unlock()

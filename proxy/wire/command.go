@@ -296,8 +296,14 @@ func (k *link) mayXClient() bool {
 	return contains(k.cfg.XClientFrom, addrPort(k.sock.RemoteAddr()).Addr()) && !k.facts().xclient.Used
 }
 
-// count moves the connection's place in the census to the client's address; false if there is no place.
-func (k *link) count(a netip.Addr) bool {
+// Replies to clients that come too often.
+const (
+	tooMany = "too many connections from your address, try again later"
+	tooFast = "too many new connections from your address, try again in a minute"
+)
+
+// count moves the connection's place in the census to the client's address. Where there is no place it refuses.
+func (k *link) count(a netip.Addr) (refusal string) {
 	k.mu.Lock()
 	old := k.counted
 	k.counted = netip.Addr{}
@@ -307,19 +313,26 @@ func (k *link) count(a netip.Addr) bool {
 	}
 	peer := addrPort(k.sock.RemoteAddr()).Addr()
 	if !a.IsValid() || contains(k.cfg.Exempt, a) || a == peer && contains(k.cfg.XClientFrom, a) {
-		return true
+		return ""
 	}
-	if !k.l.census.enterFrom(a, k.cfg.Limits.PerIP, k.cfg.Limits.PerNet) {
+	l := &k.cfg.Limits
+	if !k.l.census.enterFrom(a, l.PerIP, l.PerNet) {
 		k.l.stats.crowded.Add(1)
 		k.l.warnLimit(k.cfg, "limits.per_ip")
-		return false
+		return tooMany
+	}
+	if !k.l.census.arrivals.Allow(a, l.Arrivals, l.ArrivalsNet, k.cfg.Now()) {
+		k.l.census.leaveFrom(a)
+		k.l.stats.hasty.Add(1)
+		k.l.warnLimit(k.cfg, "limits.connections_per_minute")
+		return tooFast
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.dead {
 		k.l.census.leaveFrom(a) // closed meanwhile, and forgotten
-		return false
+		return tooMany
 	}
 	k.counted = a
-	return true
+	return ""
 }

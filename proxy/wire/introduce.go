@@ -40,8 +40,8 @@ func (k *link) preamble() bool {
 	if contains(k.cfg.ProxyFrom, k.f.client.Addr()) && !k.takeProxyHeader() {
 		return false
 	}
-	if !k.count(k.facts().client.Addr()) {
-		k.refuse(Reply{Code: 421, Enhanced: "4.7.0", Text: k.cfg.Hostname + " too many connections from your address, try again later"}, "too many connections")
+	if why := k.count(k.facts().client.Addr()); why != "" {
+		k.refuse(Reply{Code: 421, Enhanced: "4.7.0", Text: k.cfg.Hostname + " " + why}, "too many connections")
 		return false
 	}
 	k.mu.Lock()

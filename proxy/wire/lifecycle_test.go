@@ -152,7 +152,7 @@ func TestConnectionLimits(t *testing.T) {
 }
 
 func TestCensus(t *testing.T) {
-	var c census
+	var c Census
 	a4, b4 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	a6, b6 := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	far6 := netip.MustParseAddr("2001:db8:0:1::1")

@@ -14,7 +14,7 @@ import (
 type Listener struct {
 	inner    net.Listener
 	cfg      atomic.Pointer[Config]
-	census   census
+	census   *Census
 	stats    stats
 	draining atomic.Bool
 	lastWarn atomic.Int64 // Unix nanoseconds of the last warning about limits
@@ -39,22 +39,27 @@ type Stats struct {
 	Accepted    int64 // all that the kernel gave us
 	Full        int64 // refused: Limits.Connections
 	Crowded     int64 // refused: Limits.PerIP or Limits.PerNet
+	Hasty       int64 // refused: Limits.Arrivals or Limits.ArrivalsNet
 	BadProxy    int64 // no PROXY header, or a bad one, from a peer that must send it
 	BadTLS      int64 // handshakes that failed
 	EarlyTalked int64
 }
 
 type stats struct {
-	accepted, full, crowded, badProxy, badTLS, earlyTalked atomic.Int64
+	accepted, full, crowded, hasty, badProxy, badTLS, earlyTalked atomic.Int64
 }
 
 // NewListener wraps a listener. Accepting begins with the first call of Accept.
 func NewListener(inner net.Listener, cfg Config) *Listener {
 	l := &Listener{
-		inner: inner,
-		ready: make(chan *Conn),
-		done:  make(chan struct{}),
-		links: make(map[*link]struct{}),
+		inner:  inner,
+		census: cfg.Census,
+		ready:  make(chan *Conn),
+		done:   make(chan struct{}),
+		links:  make(map[*link]struct{}),
+	}
+	if l.census == nil {
+		l.census = new(Census)
 	}
 	l.cfg.Store(cfg.withDefaults())
 	return l
@@ -76,6 +81,7 @@ func (l *Listener) Stats() Stats {
 		Accepted:    l.stats.accepted.Load(),
 		Full:        l.stats.full.Load(),
 		Crowded:     l.stats.crowded.Load(),
+		Hasty:       l.stats.hasty.Load(),
 		BadProxy:    l.stats.badProxy.Load(),
 		BadTLS:      l.stats.badTLS.Load(),
 		EarlyTalked: l.stats.earlyTalked.Load(),
@@ -244,7 +250,7 @@ func (l *Listener) warnLimit(cfg *Config, limit string) {
 		return
 	}
 	st := l.Stats()
-	cfg.Log.Warn("connections turned away", "limit", limit, "open", st.Open, "refused_full", st.Full, "refused_per_ip", st.Crowded)
+	cfg.Log.Warn("connections turned away", "limit", limit, "open", st.Open, "refused_full", st.Full, "refused_per_ip", st.Crowded, "refused_rate", st.Hasty)
 }
 
 // turnAway says why, where that can be said without a handshake, and closes. The send buffer of a new socket is empty: the write does not block.

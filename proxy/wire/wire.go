@@ -73,7 +73,8 @@ type Config struct {
 
 	ProxyFrom   []netip.Prefix // peers that must send a PROXY header, version 1 or 2
 	XClientFrom []netip.Prefix // peers that may use XCLIENT
-	Exempt      []netip.Prefix // clients that Limits.PerIP and Limits.PerNet do not count
+	Exempt      []netip.Prefix // clients that no limit by address or network is for
+	Census      *Census        // shared with other listeners; nil: one of its own. SetConfig does not change it
 
 	BareNewline Newline
 	// PostmasterDomain completes "RCPT TO:<Postmaster>" (RFC 5321 section 4.5.1) to postmaster@PostmasterDomain. Empty: Hostname.
@@ -98,6 +99,8 @@ type Limits struct {
 	Connections int // at once: 2000
 	PerIP       int // at once from one address: 20
 	PerNet      int // at once from one /24 (IPv4) or /64 (IPv6): five times PerIP
+	Arrivals    int // new ones from one address within a minute: 300
+	ArrivalsNet int // likewise from one /24 or /64: five times Arrivals
 
 	CommandLine int   // octets of a command with its CRLF: 2048, at most 8192 (RFC 5321 section 4.5.3.1.4 says 512 and more for extensions)
 	DataLine    int   // octets of a line of the message without its CRLF: 1 MiB (section 4.5.3.1.6 says 998; real mail has more)
@@ -113,7 +116,8 @@ type Limits struct {
 	UnknownCommands int // in the connection: 10
 }
 
-const maxCommandLine = 8192
+// MaxCommandLine is the most that Limits.CommandLine may be.
+const MaxCommandLine = 8192
 
 // withDefaults returns the configuration with every zero limit replaced.
 func (c Config) withDefaults() *Config {
@@ -133,8 +137,10 @@ func (c Config) withDefaults() *Config {
 	orDefault(&l.Connections, 2000)
 	orDefault(&l.PerIP, 20)
 	orDefault(&l.PerNet, 5*l.PerIP)
+	orDefault(&l.Arrivals, 300)
+	orDefault(&l.ArrivalsNet, 5*l.Arrivals)
 	orDefault(&l.CommandLine, 2048)
-	l.CommandLine = min(l.CommandLine, maxCommandLine)
+	l.CommandLine = min(l.CommandLine, MaxCommandLine)
 	orDefault(&l.DataLine, 1<<20)
 	orDefault(&l.MessageMax, 50<<20)
 	orDefault(&l.Handshake, 30*time.Second)

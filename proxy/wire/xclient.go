@@ -145,8 +145,8 @@ func (k *link) onXClient(arg string) {
 		return
 	}
 	k.setFacts(func(f *facts) { f.xclient, f.client, f.server = x, x.Client, x.Server })
-	if !k.count(x.Client.Addr()) {
-		k.bye(Reply{Code: 421, Enhanced: "4.7.0", Text: k.cfg.Hostname + " too many connections from your address, try again later"}, "too many connections")
+	if why := k.count(x.Client.Addr()); why != "" {
+		k.bye(Reply{Code: 421, Enhanced: "4.7.0", Text: k.cfg.Hostname + " " + why}, "too many connections")
 		return
 	}
 	k.send([]byte("220 " + k.cfg.Hostname + " ESMTP Postern\r\n"))
