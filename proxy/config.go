@@ -125,6 +125,9 @@ type Policy struct {
 // Budget bounds how long things take together.
 type Budget struct {
 	Filters time.Duration `yaml:"filters"`
+	Connect time.Duration `yaml:"upstream_connect"`
+	Command time.Duration `yaml:"upstream_command"`
+	Data    time.Duration `yaml:"upstream_data"`
 	Reply   time.Duration `yaml:"upstream_reply"`
 }
 
@@ -184,7 +187,13 @@ func DefaultConfig() Config {
 			Postmaster: "tag",
 			Bounces:    "reject",
 		},
-		Budget: Budget{Filters: 30 * time.Second, Reply: 9 * time.Minute},
+		Budget: Budget{
+			Filters: 30 * time.Second,
+			Connect: 30 * time.Second,
+			Command: time.Minute,
+			Data:    3 * time.Minute,
+			Reply:   9 * time.Minute,
+		},
 		Limits: Limits{
 			Connections: 2000,
 			PerIP:       20,
@@ -329,7 +338,12 @@ func (c *Config) upstreamConfig(u Upstream) upstream.Config {
 		ClientInfo: u.ClientInfo,
 		Hostname:   c.Hostname,
 		TLS:        u.TLS,
-		Timeouts:   upstream.Timeouts{Reply: c.Budget.Reply},
+		Timeouts: upstream.Timeouts{
+			Connect: c.Budget.Connect,
+			Command: c.Budget.Command,
+			Data:    c.Budget.Data,
+			Reply:   c.Budget.Reply,
+		},
 	}
 }
 
