@@ -1,5 +1,5 @@
-// Package peertest starts real mail servers for tests: Postfix, Dovecot's LMTP, Exim and OpenSMTPD from Debian's
-// packages, and a recording SMTP sink that lives in the test's own process. It also holds the two clients that tests
+// Package peertest starts real servers for tests: Postfix, Dovecot's LMTP, Exim and OpenSMTPD for mail, nginx and HAProxy
+// to stand in front, all from Debian's packages, and a recording SMTP sink that lives in the test's own process. It also holds the two clients that tests
 // talk through: swaks, and a raw socket client that sends exactly the bytes it is told to.
 //
 // Every server gets a folder of its own for configuration, queue and mail, listens on loopback only, asks no DNS and
@@ -32,10 +32,12 @@ const (
 	NeedDovecot   = "dovecot-lmtpd"
 	NeedExim      = "exim4"
 	NeedOpenSMTPD = "opensmtpd"
+	NeedNginx     = "nginx"
+	NeedHAProxy   = "haproxy"
 )
 
-// Need skips the test, with a message that says what to install, unless all that is named is there: "swaks",
-// "postfix", "dovecot-lmtpd", "exim4", "opensmtpd", "root", or any other program in the path. The servers imply root.
+// Need skips the test, with a message that says what to install, unless all that is named is there: "swaks", "postfix",
+// "dovecot-lmtpd", "exim4", "opensmtpd", "nginx", "haproxy", "root", or any other program in the path. The mail servers imply root.
 // With POSTERN_CI=1 in the environment the test fails instead, so that no run counts as complete that left out a peer.
 func Need(t testing.TB, what ...string) {
 	t.Helper()
@@ -75,6 +77,10 @@ func lacks(w string) string {
 		return firstOf(root, missingTree("exim4", eximProgram))
 	case NeedOpenSMTPD:
 		return firstOf(root, missingTree("opensmtpd", smtpdProgram))
+	case NeedNginx:
+		return firstOf(missingFile(nginxProgram, "nginx"), missingFile(nginxStream, "libnginx-mod-stream"))
+	case NeedHAProxy:
+		return missingFile(haproxyProgram, "haproxy")
 	}
 	if _, err := exec.LookPath(w); err != nil {
 		return fmt.Sprintf("no program %s (Debian package %s; test.sh installs it)", w, w)
