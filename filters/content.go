@@ -112,6 +112,28 @@ func (r *Run) Refusals(ctx context.Context, set *rules.Set, rcpts []Rcpt) []Find
 	return refusals
 }
 
+// A BannerRefuser is a check of the client that may refuse the connection in place of the banner.
+type BannerRefuser interface {
+	RefusesAtBanner() bool
+}
+
+// BannerRefusal awaits the checks that may refuse in place of the banner, and gives the first finding that asks for it.
+// Without any such check it waits for nothing.
+func (r *Run) BannerRefusal(ctx context.Context) (Finding, bool) {
+	for i, stage := range r.p.stages {
+		refuser, ok := stage.Check.(BannerRefuser)
+		if r.tasks[i] == nil || !ok || !refuser.RefusesAtBanner() {
+			continue
+		}
+		for _, f := range r.tasks[i].await(ctx).Findings {
+			if f.Banner && !f.Shadow {
+				return f, true
+			}
+		}
+	}
+	return Finding{}, false
+}
+
 func appendRefusals(list, findings []Finding) []Finding {
 	for _, f := range findings {
 		if f.Refuse && !f.Shadow {

@@ -96,6 +96,11 @@ func (c *dnsblCheck) Symbols() []string {
 
 func (l *dnsblList) symbol() string { return "dnsbl." + l.cfg.Zone }
 
+// RefusesAtBanner reports whether a list asks for a refusal before the banner.
+func (c *dnsblCheck) RefusesAtBanner() bool {
+	return slices.ContainsFunc(c.lists, func(l *dnsblList) bool { return l.cfg.Banner })
+}
+
 // Run asks all lists at once. A list that can't be asked is an error, one that is parked is only noted.
 func (c *dnsblCheck) Run(ctx context.Context, in Input) Report {
 	ip := in.Client.IP
@@ -119,7 +124,8 @@ func (c *dnsblCheck) Run(ctx context.Context, in Input) Report {
 			report.Findings = append(report.Findings, Finding{Symbol: symbol + ".error", Detail: a.Parked})
 		case len(a.Codes) > 0:
 			report.Findings = append(report.Findings, Finding{
-				Symbol: symbol, Score: a.Score, Detail: ip.String() + ": " + a.codes(), Refuse: c.lists[i].cfg.Refuse,
+				Symbol: symbol, Score: a.Score, Detail: ip.String() + ": " + a.codes(),
+				Refuse: c.lists[i].cfg.Refuse, Banner: c.lists[i].cfg.Banner,
 			})
 		}
 	}

@@ -20,12 +20,13 @@ func defaultDNSBLConfig() DNSBLConfig { return DNSBLConfig{} }
 // DNSBLList is one DNS list (RFC 5782), of bad addresses, or with a negative score of good ones.
 type DNSBLList struct {
 	Zone    string                   `yaml:"zone"`
-	Of      []DNSBLIdentity          `yaml:"of"`      // what it is asked about
-	Score   float64                  `yaml:"score"`   // points for a listing
-	Codes   map[netip.Prefix]float64 `yaml:"codes"`   // points by answer, where they differ: {127.0.0.10: 3, 127.0.0.4/30: 5}
-	Masks   map[int]float64          `yaml:"masks"`   // points by bits of the last three octets of the answer: {8: 5} is phishing at SURBL
-	Refuse  bool                     `yaml:"refuse"`  // a listing may refuse mail before DATA
-	Timeout time.Duration            `yaml:"timeout"` // how long this list is waited for
+	Of      []DNSBLIdentity          `yaml:"of"`            // what it is asked about
+	Score   float64                  `yaml:"score"`         // points for a listing
+	Codes   map[netip.Prefix]float64 `yaml:"codes"`         // points by answer, where they differ: {127.0.0.10: 3, 127.0.0.4/30: 5}
+	Masks   map[int]float64          `yaml:"masks"`         // points by bits of the last three octets of the answer: {8: 5} is phishing at SURBL
+	Refuse  bool                     `yaml:"refuse"`        // a listing may refuse mail before DATA
+	Banner  bool                     `yaml:"before_banner"` // with Refuse: already in place of the banner
+	Timeout time.Duration            `yaml:"timeout"`       // how long this list is waited for
 }
 
 const defaultDNSBLTimeout = 5 * time.Second
@@ -97,6 +98,12 @@ func (l *DNSBLList) UnmarshalStrict(n *strict.Node) strict.Problems {
 	late := func(of DNSBLIdentity) bool { return of == dnsblFrom || of == dnsblDKIM }
 	if read.Refuse && !slices.ContainsFunc(read.Of, func(of DNSBLIdentity) bool { return !late(of) }) {
 		problems.Addf(n.Get("refuse").Pos(), "refuse: a list of what stands in the message can't refuse before the message, expected false")
+	}
+	switch {
+	case read.Banner && !read.Refuse:
+		problems.Addf(n.Get("before_banner").Pos(), "before_banner: this list refuses nothing, expected refuse: true beside it")
+	case read.Banner && !slices.Contains(read.Of, dnsblClient):
+		problems.Addf(n.Get("before_banner").Pos(), "before_banner: only the client's address is known by then, expected client in of")
 	}
 	problems.Add(codeProblems(n.Get("codes"), read.Codes))
 	problems.Add(maskProblems(n.Get("masks"), read.Masks))

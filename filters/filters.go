@@ -158,6 +158,7 @@ type Finding struct {
 	Reply   string    // text for the client, for a forced refusal; a stranger's words only in printable ASCII, cut, and named as his
 	Malware bool      // precedes a local accept
 	Refuse  bool      // may refuse before DATA
+	Banner  bool      // may refuse in place of the banner
 }
 
 // An Action is what is done with a message.

@@ -28,6 +28,7 @@ func defaultHeloConfig() HeloConfig {
 			"not_client":   150, // an address literal of another address than the client's
 			"single_label": 100, // "localhost", "PC-7"
 			"unresolvable": 100,
+			"early_talk":   200, // of the client, not of its name: it spoke before it was greeted
 			"temperror":    0,
 		},
 	}
@@ -160,6 +161,9 @@ func (c *heloCheck) Run(ctx context.Context, in Input) Report {
 	report := Report{Fact: res, Err: err}
 	for _, p := range res.Problems {
 		report.Findings = append(report.Findings, c.cfg.Scores.finding("helo", p, in.Helo.Name))
+	}
+	if in.Client.EarlyTalk {
+		report.Findings = append(report.Findings, c.cfg.Scores.finding("helo", "early_talk", "before the banner"))
 	}
 	if len(res.Problems) == 0 {
 		report.Findings = append(report.Findings, c.cfg.Scores.finding("helo", "ok", in.Helo.Name))

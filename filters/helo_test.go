@@ -65,3 +65,16 @@ func TestCheckHelo(t *testing.T) {
 		})
 	}
 }
+
+// A client that spoke before the banner is told of, whatever its name is like.
+func TestHeloEarlyTalk(t *testing.T) {
+	check := newHelo(HeloConfig{Scores: defaultHeloConfig().Scores}, nil)
+	in := Input{Client: &Client{IP: netip.MustParseAddr("192.0.2.7")}, Helo: &Helo{Name: "mail.example.org"}}
+	if got := check.Run(t.Context(), in).Findings; len(got) != 1 || got[0].Symbol != "helo.ok" {
+		t.Errorf("a client that waits: %v", got)
+	}
+	in.Client.EarlyTalk = true
+	if got := check.Run(t.Context(), in).Findings; len(got) != 2 || got[0].Symbol != "helo.early_talk" || got[0].Score != 200 {
+		t.Errorf("a client that does not: %v", got)
+	}
+}

@@ -112,6 +112,16 @@ func (p *Policy) RefuseEarly(c Case) Verdict {
 	return v
 }
 
+// RefuseBanner decides on a finding that asks for a refusal in place of the banner. Nobody is named by then, so no
+// exception is made for anybody's mail.
+func (p *Policy) RefuseBanner(f Finding, id string) Verdict {
+	v := Verdict{Findings: []Finding{f}, Score: f.Score, Action: Reject, By: f.Symbol}
+	v.Reply = p.reply(v.Action, reason(f), id)
+	v.Reply.Code = 554 // RFC 5321 section 3.1
+	p.soften(&v, Case{})
+	return v
+}
+
 // sum is the exact score: what the findings in the log line add up to.
 func sum(findings []Finding) Score {
 	total := Score(0)

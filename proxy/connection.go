@@ -37,7 +37,9 @@ type connection struct {
 	delivery *delivery
 	unheard  *sign // of the last message that was accepted
 	unknown  int   // recipients that were refused
-	tally    tally
+	// refusedBy is what refused the connection in place of the banner.
+	refusedBy string
+	tally     tally
 
 	mu       sync.Mutex
 	sessions int // open smtp.Sessions: one at most, none before HELO
@@ -139,6 +141,7 @@ func (c *connection) finish(w *wire.Conn) {
 	c.cancel()
 	c.run.Close()
 	c.delivery.close()
+	c.behaved(w)
 	silent := w.Commands() == 0 && w.Errors() == 0 && !w.EarlyTalk() && w.Reason() == "client closed"
 	c.srv.metrics.session(w.Reason(), silent)
 	if silent {
@@ -149,11 +152,16 @@ func (c *connection) finish(w *wire.Conn) {
 }
 
 func (c *connection) log(w *wire.Conn) {
-	c.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session",
+	attrs := []slog.Attr{
 		slog.Int("v", logVersion),
 		slog.String("ip", addrString(c.peer.Addr())),
 		slog.String("id", c.id),
 		slog.String("reason", w.Reason()),
+	}
+	if c.refusedBy != "" {
+		attrs = append(attrs, slog.String("by", c.refusedBy))
+	}
+	attrs = append(attrs,
 		slog.Int("messages", c.tally.messages),
 		slog.Int("delivered", c.tally.delivered),
 		slog.Int("refused", c.tally.refused),
@@ -168,6 +176,7 @@ func (c *connection) log(w *wire.Conn) {
 		slog.Any("helo", Foreign(c.helo)),
 		slog.Any("last", Foreign(w.LastCommand())),
 	)
+	c.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session", attrs...)
 }
 
 func tlsName(w *wire.Conn) string {

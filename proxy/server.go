@@ -39,6 +39,7 @@ type Server struct {
 	census    wire.Census  // of the connections of all listeners
 	mails     wire.Rate    // of transactions begun
 	idle      atomic.Int64 // connections that came and went without a word
+	known     *acquaintances
 	metrics   *metrics
 	monitor   *monitor // nil: not configured
 
@@ -78,10 +79,15 @@ func NewServer(rt *Runtime, logger *slog.Logger) (*Server, error) {
 		rt.Close()
 		return nil, fmt.Errorf("%s: %w", rt.Config.pos("store", "path"), err)
 	}
+	known, err := newAcquaintances(remembered.store, remembered.warn)
+	if err != nil {
+		rt.Close()
+		return nil, errors.Join(fmt.Errorf("remembering clients: %w", err), remembered.close())
+	}
 	if note != "" {
 		logger.Warn("store_moved_aside", "note", note)
 	}
-	s := &Server{log: logger, strangers: strangers, memory: remembered}
+	s := &Server{log: logger, strangers: strangers, memory: remembered, known: known}
 	s.runtime.Store(rt)
 	s.metrics = newMetrics(s)
 	s.base, s.cancel = context.WithCancel(context.Background())
@@ -177,6 +183,8 @@ func (s *Server) wireConfig(l Listen) (wire.Config, error) {
 		Census:           &s.census,
 		Limits:           cfg.Limits.wire(),
 		Open:             s.open,
+		EarlyWait:        s.bannerWait,
+		Greet:            s.welcome,
 		Closed:           s.closed,
 		Log:              s.log,
 	}, nil

@@ -60,13 +60,19 @@ func (k *link) preamble() bool {
 	} else if !k.listenEarly() {
 		return false
 	}
+	if k.cfg.Greet != nil {
+		if r := k.cfg.Greet(&Conn{link: k}); r != nil {
+			k.refuse(*r, "refused")
+			return false
+		}
+	}
 	k.send([]byte("220 " + k.cfg.Hostname + " ESMTP Postern\r\n"))
 	return true
 }
 
 // refuse says why in place of the banner. Where the client expects a handshake it has it first, or it would not understand.
 func (k *link) refuse(r Reply, reason string) {
-	if k.cfg.ImplicitTLS && !k.handshake() {
+	if k.cfg.ImplicitTLS && !k.encrypted() && !k.handshake() {
 		return
 	}
 	k.send(tidy([]byte(r.String())))
@@ -78,7 +84,7 @@ func (k *link) refuse(r Reply, reason string) {
 func (k *link) listenEarly() bool {
 	early := len(k.in.bytes()) > 0 // behind the PROXY header
 	var wait time.Duration
-	if !early && k.cfg.EarlyWait != nil {
+	if client := k.facts().client.Addr(); !early && k.cfg.EarlyWait != nil && !contains(k.cfg.Exempt, client) && !contains(k.cfg.XClientFrom, client) {
 		wait = k.cfg.EarlyWait(&Conn{link: k})
 	}
 	found := silent

@@ -82,11 +82,14 @@ type Config struct {
 	Limits           Limits
 
 	// EarlyWait says how long the banner is held back to see whether this client talks first. Nil: it is not held back, and a client
-	// is an early talker only if its octets are there when the connection is accepted.
+	// is an early talker only if its octets are there when the connection is accepted. Clients in Exempt and XClientFrom are not asked about.
 	EarlyWait func(*Conn) time.Duration
 	// Open is called once per connection, after the limits and the PROXY header, before TLS and banner. A reply refuses the connection:
 	// the wire writes it in place of the banner and closes.
 	Open func(*Conn) (refusal *Reply)
+	// Greet is called when the banner is due: after the wait, and after the handshake of implicit TLS. A reply is written in its place, and
+	// the connection is closed. It may take its time, while which nothing is read.
+	Greet func(*Conn) (refusal *Reply)
 	// Closed is called once for each connection for which Open was (or would have been) called, when it is over. It may run in any goroutine.
 	Closed func(*Conn)
 
