@@ -68,7 +68,7 @@ func (c *compiler) buildIs(f *File, shadow bool, e *expr) node {
 		c.conds[key] = i
 		c.set.conds = append(c.set.conds, n)
 	}
-	return &isNode{set: c.set, index: i, dear: c.set.conds[i].cost()}
+	return &isNode{set: c.set, index: i, dear: c.set.conds[i].cost(), name: e.name, pos: e.pos}
 }
 
 // buildSymbol makes a node of another rule's symbol.
@@ -184,7 +184,7 @@ func (c *compiler) predicate(f *File, t *testExpr, p *predExpr) predicate {
 		return &samePred{scope: p.other.scope, src: c.source(*p.other), exact: t.exact}
 	}
 	if test := wordTests[p.op]; test != nil && !t.src.kind.numeric() {
-		return &wordsPred{words: p.strings, exact: t.exact, test: test}
+		return &wordsPred{words: p.strings, exact: t.exact, op: p.op, test: test}
 	}
 	return &numberPred{span: p.span, clock: t.src.kind == clock}
 }

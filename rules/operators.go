@@ -17,9 +17,11 @@ type predicate interface {
 
 // found is what an operator found in a value: the piece of text, and what a list's entry says about it.
 type found struct {
-	text  string
-	score *int32
-	note  string
+	text     string
+	from, to int // where it stands in the value; both zero where that is not known
+	score    *int32
+	note     string
+	entry    *Entry // of a list
 }
 
 // matchesPred runs those of its expressions that the prefilter of the source lets pass.
@@ -44,7 +46,7 @@ func (p *matchesPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 func (p *matchesPred) find(s *valueSet, i int) found {
 	for _, pattern := range p.patterns {
 		if loc := pattern.re.FindStringIndex(s.values[i]); loc != nil {
-			return found{text: s.values[i][loc[0]:loc[1]]}
+			return found{text: s.values[i][loc[0]:loc[1]], from: loc[0], to: loc[1]}
 		}
 	}
 	return found{}
@@ -54,6 +56,7 @@ func (p *matchesPred) find(s *valueSet, i int) found {
 type wordsPred struct {
 	words []string
 	exact bool
+	op    string
 	test  func(value, word string) bool
 }
 
@@ -73,10 +76,23 @@ func (p *wordsPred) find(s *valueSet, i int) found {
 	v := s.value(i, p.exact)
 	for _, w := range p.words {
 		if p.test(v, w) {
-			return found{text: w}
+			return p.locate(s, i, v, w)
 		}
 	}
 	return found{}
+}
+
+// locate says where the word stands in the value as it was before case was folded.
+func (p *wordsPred) locate(s *valueSet, i int, v, word string) found {
+	from := strings.Index(v, word)
+	if p.op == "ends_with" {
+		from = len(v) - len(word)
+	}
+	f := found{text: word, from: from, to: from + len(word)}
+	if !p.exact {
+		f.from, f.to = unfold(s.values[i], v, f.from, f.to)
+	}
+	return f
 }
 
 type inPred struct{ index *index }
@@ -87,7 +103,7 @@ func (p *inPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 
 func (p *inPred) find(s *valueSet, i int) found {
 	if e := p.index.find(s.value(i, p.index.exact)); e != nil {
-		return found{score: e.Score, note: e.Note}
+		return found{score: e.Score, note: e.Note, entry: e}
 	}
 	return found{}
 }

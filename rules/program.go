@@ -254,6 +254,8 @@ type isNode struct {
 	set   *Set
 	index int
 	dear  int
+	name  string
+	pos   Pos
 }
 
 func (n *isNode) eval(st *state, _ *itemState) Truth {

@@ -19,11 +19,12 @@ func TestCommandsPage(t *testing.T) {
 	}
 	intro, rest, _ := strings.Cut(string(raw), "\n## ")
 	sections := strings.Split(rest, "\n## ")
-	if len(sections) != len(commands()) {
-		t.Fatalf("%d sections for %d commands", len(sections), len(commands()))
+	all := commandsAndVerbs()
+	if len(sections) != len(all) {
+		t.Fatalf("%d sections for %d commands", len(sections), len(all))
 	}
 	written := intro
-	for i, cmd := range commands() {
+	for i, cmd := range all {
 		title, body, _ := strings.Cut(sections[i], "\n\n```text\n")
 		shown, more, ok := strings.Cut(body, "```\n")
 		if title != "`postern "+cmd.name+"`" || !ok {
@@ -42,10 +43,19 @@ func TestCommandsPage(t *testing.T) {
 	}
 }
 
+// commandsAndVerbs lists all commands, and behind each its verbs.
+func commandsAndVerbs() []*command {
+	var all []*command
+	for _, cmd := range commands() {
+		all = append(append(all, cmd), cmd.verbs...)
+	}
+	return all
+}
+
 func helpOf(t *testing.T, name string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{name, "--help"}, strings.NewReader(""), &stdout, &stderr); code != exitFine || stderr.Len() > 0 {
+	if code := run(t.Context(), append(strings.Fields(name), "--help"), strings.NewReader(""), &stdout, &stderr); code != exitFine || stderr.Len() > 0 {
 		t.Fatalf("%s --help ends with %d: %s", name, code, stderr.String())
 	}
 	return stdout.String()
@@ -53,7 +63,7 @@ func helpOf(t *testing.T, name string) string {
 
 // The usage line of a command names each of its flags, and no flag that it does not have.
 func TestUsageNamesTheFlags(t *testing.T) {
-	for _, cmd := range commands() {
+	for _, cmd := range commandsAndVerbs() {
 		usage, flags, _ := strings.Cut(helpOf(t, cmd.name), "\nFlags:\n")
 		usage, _, _ = strings.Cut(usage, "\n")
 		known := make(map[string]bool)

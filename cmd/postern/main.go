@@ -31,6 +31,8 @@ type command struct {
 	summary string // one line, for the overview
 	help    string // the rest of --help
 	run     func(ctx context.Context, c *call) int
+
+	verbs []*command // of a command that only leads to them; each has the name "COMMAND VERB"
 }
 
 // A call is one invocation of a command.
@@ -67,7 +69,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch name {
 	case "-h", "-help", "--help", "help":
 		if len(args) > 1 && name == "help" {
-			return run(ctx, []string{args[1], "--help"}, stdin, stdout, stderr)
+			return run(ctx, append(slices.Clone(args[1:]), "--help"), stdin, stdout, stderr)
 		}
 		overview(stdout)
 		return exitFine
@@ -76,14 +78,39 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	for _, cmd := range commands() {
 		if cmd.name == name {
-			c := &call{cmd: cmd, args: args[1:], stdin: stdin, stdout: stdout, stderr: stderr}
-			c.flags = flag.NewFlagSet("postern "+name, flag.ContinueOnError)
-			c.flags.SetOutput(io.Discard)
-			return cmd.run(ctx, c)
+			return cmd.start(ctx, &call{args: args[1:], stdin: stdin, stdout: stdout, stderr: stderr})
 		}
 	}
 	fmt.Fprintf(stderr, "postern: unknown command %q%s\nRun postern help for the list of commands.\n", name, suggestCommand(name))
 	return exitUsage
+}
+
+// start runs the command, or the verb of it that the first argument names.
+func (cmd *command) start(ctx context.Context, c *call) int {
+	c.cmd = cmd
+	c.flags = flag.NewFlagSet("postern "+cmd.name, flag.ContinueOnError)
+	c.flags.SetOutput(io.Discard)
+	if len(cmd.verbs) == 0 {
+		return cmd.run(ctx, c)
+	}
+	if len(c.args) == 0 {
+		return c.misuse("expected %s", cmd.args)
+	}
+	var known []string
+	for _, v := range cmd.verbs {
+		verb := strings.TrimPrefix(v.name, cmd.name+" ")
+		if verb == c.args[0] {
+			c.args = c.args[1:]
+			return v.start(ctx, c)
+		}
+		known = append(known, verb)
+	}
+	if strings.HasPrefix(c.args[0], "-") {
+		if code, ok := c.parse(); !ok {
+			return code
+		}
+	}
+	return c.misuse("%s", strict.Unknown("command", c.args[0], known))
 }
 
 func suggestCommand(name string) string {
@@ -156,6 +183,12 @@ func (c *call) fail(err error) int {
 func (c *call) usage(w io.Writer) {
 	fmt.Fprintf(w, "Usage: postern %s\n\n%s\n", strings.TrimSpace(c.cmd.name+" "+c.cmd.args), strings.TrimSpace(c.cmd.help))
 	var lines []string
+	for _, v := range c.cmd.verbs {
+		fmt.Fprintf(w, "\n  %-16s %s", v.name, v.summary)
+	}
+	if len(c.cmd.verbs) > 0 {
+		fmt.Fprintf(w, "\n\nRun postern %s --help for the flags of one.\n", c.cmd.verbs[0].name)
+	}
 	c.flags.VisitAll(func(f *flag.Flag) {
 		kind, text := flag.UnquoteUsage(f)
 		line := fmt.Sprintf("  -%s %s", f.Name, kind)
