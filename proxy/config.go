@@ -197,8 +197,8 @@ func DefaultConfig() Config {
 		Limits: Limits{
 			Connections: 2000,
 			PerIP:       20,
-			Arrivals:    300,
-			Mails:       600,
+			Arrivals:    600,
+			Mails:       1200,
 			Network:     5,
 			Message:     50 << 20,
 			Recipients:  100,

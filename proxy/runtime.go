@@ -299,11 +299,11 @@ func (rt *Runtime) wantsName() bool {
 func toASCII(name string) (string, error) { return idna.Lookup.ToASCII(name) }
 
 // tlsConfig makes the server side of TLS for one listener; nil without certificates.
-func (l *Listen) tlsConfig() (*tls.Config, error) {
+func (l *Listen) tlsConfig(log *slog.Logger) (*tls.Config, error) {
 	if len(l.TLS) == 0 {
 		return nil, nil
 	}
-	store, err := newCertificates(l.TLS)
+	store, err := newCertificates(l.TLS, log, time.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -158,7 +158,7 @@ func (s *Server) Addrs() []string {
 
 func (s *Server) wireConfig(l Listen) (wire.Config, error) {
 	cfg := s.runtime.Load().Config
-	tlsConfig, err := l.tlsConfig()
+	tlsConfig, err := l.tlsConfig(s.log)
 	if err != nil {
 		return wire.Config{}, err
 	}

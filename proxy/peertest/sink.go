@@ -2,10 +2,12 @@ package peertest
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -104,6 +106,11 @@ func StartSink(t testing.TB, cfg Sink) *SinkServer {
 func (s *SinkServer) Start() {
 	s.t.Helper()
 	l, err := net.Listen(s.network, s.Addr)
+	// Another test program may be trying whether the port is free for it.
+	for deadline := time.Now().Add(30 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+		l, err = net.Listen(s.network, s.Addr)
+	}
 	if err != nil {
 		s.t.Fatalf("start the sink: %v", err)
 	}

@@ -102,7 +102,7 @@ type Limits struct {
 	Connections int // at once: 2000
 	PerIP       int // at once from one address: 20
 	PerNet      int // at once from one /24 (IPv4) or /64 (IPv6): five times PerIP
-	Arrivals    int // new ones from one address within a minute: 300
+	Arrivals    int // new ones from one address within a minute: 600
 	ArrivalsNet int // likewise from one /24 or /64: five times Arrivals
 
 	CommandLine int   // octets of a command with its CRLF: 2048, at most 8192 (RFC 5321 section 4.5.3.1.4 says 512 and more for extensions)
@@ -140,7 +140,7 @@ func (c Config) withDefaults() *Config {
 	orDefault(&l.Connections, 2000)
 	orDefault(&l.PerIP, 20)
 	orDefault(&l.PerNet, 5*l.PerIP)
-	orDefault(&l.Arrivals, 300)
+	orDefault(&l.Arrivals, 600)
 	orDefault(&l.ArrivalsNet, 5*l.Arrivals)
 	orDefault(&l.CommandLine, 2048)
 	l.CommandLine = min(l.CommandLine, MaxCommandLine)
