@@ -59,20 +59,11 @@ type dnsblList struct {
 	cfg  DNSBLList
 	test dnsblTest
 
-	mu       sync.Mutex
-	parked   time.Time // not asked before then
-	why      string
-	nextTest time.Time
+	mu      sync.Mutex
+	parked  time.Time // not asked before then
+	why     string
+	testing dnsblTesting
 }
-
-// dnsblTest is the two entries by which a list is tested, without the zone (RFC 5782 section 5).
-type dnsblTest struct{ listed, unlisted string }
-
-// The test entries of lists of addresses (127.0.0.2 and 127.0.0.1) and of domains.
-var (
-	dnsblAddressTest = dnsblTest{listed: "2.0.0.127", unlisted: "1.0.0.127"}
-	dnsblDomainTest  = dnsblTest{listed: "test", unlisted: "invalid"}
-)
 
 // ask looks an entry up: a domain, or an address as dnsblEntry writes it.
 func (l *dnsblList) ask(ctx context.Context, r dns.Lookuper, entry string, now time.Time, log *slog.Logger) DNSBLAnswer {
@@ -83,9 +74,8 @@ func (l *dnsblList) ask(ctx context.Context, r dns.Lookuper, entry string, now t
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
 	var tested sync.WaitGroup
-	if l.dueForTest(now) {
-		tested.Go(func() { l.selfTest(ctx, r, now, log) })
-	}
+	// A client that goes away does not end the test that it happened to begin.
+	tested.Go(func() { l.ensureTested(ctx, context.WithoutCancel(ctx), r, now, log) })
 	codes, err := r.A(ctx, entry+"."+l.cfg.Zone)
 	tested.Wait()
 	for _, code := range codes {
@@ -100,60 +90,14 @@ func (l *dnsblList) ask(ctx context.Context, r dns.Lookuper, entry string, now t
 	case err != nil:
 		answer.Err = fmt.Errorf("%s: %w", l.cfg.Zone, err)
 		return answer
+	case !l.tested():
+		answer.Err = fmt.Errorf("%s: it could not be tested for now, and so is not believed", l.cfg.Zone)
+		return answer
 	}
 	slices.SortFunc(codes, netip.Addr.Compare)
 	answer.Codes = codes
 	answer.Score = l.cfg.score(codes)
 	return answer
-}
-
-// selfTest asks for the entry that no list may have: one that has it lists everything. That the entry which every list
-// must have is missing means that the list is dead, which harms nobody, but the administrator wants to know.
-func (l *dnsblList) selfTest(ctx context.Context, r dns.Lookuper, now time.Time, log *slog.Logger) {
-	codes, err := r.A(ctx, l.test.unlisted+"."+l.cfg.Zone)
-	if err == nil && len(codes) > 0 {
-		l.park(now, "it lists "+l.test.name(l.test.unlisted)+", and so everything", log)
-		return
-	}
-	if _, err = r.A(ctx, l.test.listed+"."+l.cfg.Zone); dns.IsVoid(err) {
-		log.Warn("dnsbl_out_of_service", "zone", l.cfg.Zone, "reason", "it does not list its test entry "+l.test.name(l.test.listed))
-	}
-}
-
-// testLists tests, at once, the lists that are due for it.
-func testLists(ctx context.Context, lists []*dnsblList, r dns.Lookuper, now time.Time, log *slog.Logger) {
-	var wg sync.WaitGroup
-	for _, l := range lists {
-		if l.dueForTest(now) {
-			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
-				defer cancel()
-				l.selfTest(ctx, r, now, log)
-			})
-		}
-	}
-	wg.Wait()
-}
-
-// name is an entry as people write it.
-func (t dnsblTest) name(entry string) string {
-	if t == dnsblDomainTest {
-		return entry
-	}
-	octets := strings.Split(entry, ".")
-	slices.Reverse(octets)
-	return strings.Join(octets, ".")
-}
-
-// dueForTest is true once an hour.
-func (l *dnsblList) dueForTest(now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now.Before(l.nextTest) {
-		return false
-	}
-	l.nextTest = now.Add(dnsblParking)
-	return true
 }
 
 // park leaves the list alone for a while. It is logged once.
@@ -164,7 +108,7 @@ func (l *dnsblList) park(now time.Time, why string, log *slog.Logger) {
 		return
 	}
 	l.parked, l.why = now.Add(dnsblParking), why
-	log.Warn("dnsbl_parked", "zone", l.cfg.Zone, "reason", why, "until", l.parked)
+	log.Warn("dnsbl_parked", "zone", l.cfg.Zone, "reason", why, "until", l.parked.Format(time.RFC3339))
 }
 
 // parkedFor says why the list is parked, "" if it isn't.

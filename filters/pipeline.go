@@ -111,8 +111,7 @@ type Run struct {
 	p      *Pipeline
 	now    func() time.Time
 	stats  dns.Stats
-	told   time.Duration // of stats, by Spent
-	asked  int
+	told   DNSCost // of stats, by Spent
 	in     Input
 	tasks  []*task // by stage; nil: not started, or does not judge this client
 	root   context.Context
@@ -179,13 +178,27 @@ func (r *Run) Close() {
 	r.wg.Wait()
 }
 
-// Spent tells what the checks asked of DNS since it was last told: for how long at least one look-up was waited for, and
-// how many look-ups the cache could not answer. The first message of a connection is charged with the client's checks.
-func (r *Run) Spent() (waited time.Duration, queries int) {
-	total, asked := r.stats.Time(), r.stats.Queries()
-	waited, queries = total-r.told, asked-r.asked
-	r.told, r.asked = total, asked
-	return waited, queries
+// DNSCost is what checks asked of DNS.
+type DNSCost struct {
+	Waited  time.Duration // in which at least one look-up waited for an answer
+	Lookups int           // records that were asked for
+	Queries int           // those of them that the cache could not answer
+}
+
+// Plus adds what another run cost.
+func (c DNSCost) Plus(other DNSCost) DNSCost {
+	return DNSCost{Waited: c.Waited + other.Waited, Lookups: c.Lookups + other.Lookups, Queries: c.Queries + other.Queries}
+}
+
+// Spent tells what the checks asked of DNS since it was last told. The first message of a connection is charged with
+// the client's checks.
+func (r *Run) Spent() DNSCost {
+	total := DNSCost{Waited: r.stats.Time(), Lookups: r.stats.Lookups(), Queries: r.stats.Queries()}
+	spent := DNSCost{
+		Waited: total.Waited - r.told.Waited, Lookups: total.Lookups - r.told.Lookups, Queries: total.Queries - r.told.Queries,
+	}
+	r.told = total
+	return spent
 }
 
 // Input is what the run knows so far.

@@ -157,7 +157,7 @@ var masks = []struct {
 	{regexp.MustCompile(`ms_(\w+)=\d+`), "ms_$1=N"},
 	{regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} 20\d\d \d\d:\d\d:\d\d [+-]\d{4}`), "DATE"},
 	{regexp.MustCompile(`bytes_(in|out)=\d+`), "bytes_$1=N"},
-	{regexp.MustCompile(`dns_queries=\d+`), "dns_queries=N"},
+	{regexp.MustCompile(`dns_(\w+)=\d+`), "dns_$1=N"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
 	{regexp.MustCompile(`maildir:\S+`), "maildir:FOLDER"},
 	{regexp.MustCompile(`\d+\.M\d+P\d+Q\d+\.\S+?mx\.example\.org`), "FILE"},

@@ -63,6 +63,7 @@ func (s *session) messageLine(tx *transaction) []slog.Attr {
 		line.optional("arc", arc)
 	}
 	line.optional("dmarc_policy", authProp(tx.result.Auth, "dmarc", "policy", "dmarc"))
+	line.optional("dmarc_override", override(v.Findings))
 	line.text("tls", tlsName(s.wire))
 	line.text("rdns", authResult(tx.result.Auth, "iprev"))
 	line.add("size", slog.Int64Value(tx.size()))
@@ -75,10 +76,11 @@ func (s *session) messageLine(tx *transaction) []slog.Attr {
 	}
 	line.foreign("upstream_reply", answerText(answer))
 	line.add("ms_total", milliseconds(time.Since(tx.started)))
-	line.add("ms_dns", milliseconds(tx.dnsTook))
+	line.add("ms_dns", milliseconds(tx.dns.Waited))
 	line.add("ms_filters", milliseconds(tx.filtersTook))
 	line.add("ms_upstream", milliseconds(tx.upstreamTook))
-	line.add("dns_queries", slog.IntValue(tx.dnsQueries))
+	line.add("dns_lookups", slog.IntValue(tx.dns.Lookups))
+	line.add("dns_queries", slog.IntValue(tx.dns.Queries))
 	line.optional("aborted", tx.aborted)
 	line.optional("redelivery", tx.redelivery())
 	line.optional("warn", s.warning())
@@ -193,6 +195,16 @@ func findingList(findings []filters.Finding, shadow bool) string {
 		b.WriteString(f.Score.String())
 	}
 	return b.String()
+}
+
+// override is why a DMARC failure is not held against a message; "" for nothing. It is named even where it weighs nothing.
+func override(findings []filters.Finding) string {
+	for _, f := range findings {
+		if kind, ok := strings.CutPrefix(f.Symbol, "dmarc.override."); ok {
+			return kind
+		}
+	}
+	return ""
 }
 
 // authResult is a method's result: of several, a pass where there is one, else the first.

@@ -139,7 +139,7 @@ func (s *session) judge(tx *transaction) {
 	tx.judged = *run.Input().Client
 	tx.rdns = confirmedName(tx.result)
 	tx.filtersTook = time.Since(started)
-	tx.dnsTook, tx.dnsQueries = run.Spent()
+	tx.dns = run.Spent()
 }
 
 // judgeBehindRelay begins a run about the client that our relay wrote into its Received field. When none can be

@@ -135,7 +135,7 @@ func (m *metrics) transaction(tx *transaction) {
 	m.total.Observe(time.Since(tx.started).Seconds())
 	if tx.filtersTook > 0 {
 		m.filters.Observe(tx.filtersTook.Seconds())
-		m.dns.Observe(tx.dnsTook.Seconds())
+		m.dns.Observe(tx.dns.Waited.Seconds())
 	}
 	if tx.upstreamTook > 0 {
 		m.upstream.Observe(tx.upstreamTook.Seconds())

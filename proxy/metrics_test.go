@@ -403,7 +403,7 @@ func BenchmarkMetricsTransaction(b *testing.B) {
 	m := newMetrics(&Server{})
 	tx := &transaction{
 		rt: rt, message: msg, verdict: filters.Verdict{Action: filters.Accept}, answer: upstream.Reply{Code: 250},
-		filtersTook: time.Millisecond, dnsTook: time.Millisecond, upstreamTook: time.Millisecond,
+		filtersTook: time.Millisecond, dns: filters.DNSCost{Waited: time.Millisecond}, upstreamTook: time.Millisecond,
 	}
 	b.ReportAllocs()
 	for b.Loop() {

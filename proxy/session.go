@@ -90,6 +90,7 @@ func (s *session) endTransaction() {
 	}
 	tx := s.tx
 	s.tx = nil
+	tx.dns = tx.dns.Plus(s.run.Spent()) // of a message that was refused before it came, and of our own relay
 	s.run.Reset()
 	if s.delivery != nil {
 		s.delivery.end(s.ctx)

@@ -42,8 +42,8 @@ type transaction struct {
 	answer   upstream.Reply
 	stripped []string
 
-	filtersTook, upstreamTook, dnsTook time.Duration
-	dnsQueries                         int
+	filtersTook, upstreamTook time.Duration
+	dns                       filters.DNSCost
 }
 
 // refuse ends the transaction before any message was taken.

@@ -1,0 +1,44 @@
+package proxy
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"postern/proxy/peertest"
+)
+
+// TestLookupsAreCounted: the line of a message counts its look-ups, also of one that was refused before it came, and
+// what the cache answered is counted as asked for, but not as a query.
+func TestLookupsAreCounted(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, peertest.Sink{})
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+sink.Addr)+
+		"filters: {dnsbl: {lists: [{zone: bl.example, score: 6, refuse: true}]}}\n", withoutPacks)
+	for range 2 {
+		client := hello(t, p.addr)
+		client.Want("XCLIENT ADDR=192.0.2.66", 220)
+		client.Want("EHLO mail.listed.example", 250)
+		client.Want("MAIL FROM:<offers@listed.example>", 250)
+		client.Want("RCPT TO:<alice@example.org>", 550)
+		client.Want("QUIT", 221)
+	}
+	p.stop()
+	lines := p.events("message")
+	if len(lines) != 2 {
+		t.Fatalf("%d lines, want 2", len(lines))
+	}
+	count := regexp.MustCompile(` dns_lookups=(\d+) dns_queries=(\d+) `)
+	for i, line := range lines {
+		m := count.FindStringSubmatch(line)
+		if m == nil {
+			t.Fatalf("no counts in %s", line)
+		}
+		lookups, _ := strconv.Atoi(m[1])
+		queries, _ := strconv.Atoi(m[2])
+		if lookups == 0 || queries > lookups || i == 1 && queries == lookups {
+			t.Errorf("message %d: %d look-ups, %d queries", i+1, lookups, queries)
+		}
+	}
+}
