@@ -40,6 +40,8 @@ type Config struct {
 
 	File string `yaml:"-"` // where it was read from; "" for the embedded default
 	doc  *strict.Doc
+
+	ruleFiles []string // that stand in for those of the file; see WithRules
 }
 
 // Networks says whom we judge.

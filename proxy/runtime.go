@@ -82,7 +82,7 @@ func (rt *Runtime) loadRules(ctx context.Context, opt RuntimeOptions) error {
 		return nil
 	}
 	set, err := filters.LoadRules(cfg.Filters.Content.Own, filters.RuleOptions{
-		Path:       cfg.Path,
+		Path:       cfg.rulePath,
 		Pos:        func(path ...any) strict.Pos { return cfg.pos(append([]any{"filters", "content"}, path...)...) },
 		Symbols:    filters.Symbols(cfg.Filters),
 		Thresholds: cfg.policy().Default,

@@ -25,12 +25,13 @@ const (
 	OpAny     Op = "any"
 	OpNot     Op = "not"
 	OpAtLeast Op = "at_least"
-	OpIs      Op = "is"    // a named condition
-	OpRule    Op = "rule"  // the symbol of another rule
-	OpItems   Op = "items" // a condition on links or attachments
-	OpItem    Op = "item"  // one of them
-	OpTest    Op = "test"  // operators on what was seen
-	OpMore    Op = "more"  // what is left out of a long explanation
+	OpIs      Op = "is"     // a named condition
+	OpRule    Op = "rule"   // the symbol of another rule
+	OpItems   Op = "items"  // a condition on links or attachments
+	OpItem    Op = "item"   // one of them
+	OpTest    Op = "test"   // operators on what was seen
+	OpSymbol  Op = "symbol" // how often a check's symbol was found
+	OpMore    Op = "more"   // what is left out of a long explanation
 )
 
 // A Step is a condition of a rule, what it saw, and what came of it. The texts in it may be what a stranger wrote,
@@ -197,6 +198,9 @@ func itemLabel(s scope, item Item) []string {
 
 func (x *explainer) test(step *Step, n *leafNode, it *itemState) {
 	step.Op, step.What, step.Pos = OpTest, n.what, n.pos
+	if src := x.st.set.sources[n.scope][n.src]; src.subject == "symbol" && src.part == "count" {
+		step.Op = OpSymbol
+	}
 	s := x.st.values(n.scope, n.src, it)
 	step.Failed = s.unknown
 	step.Seen = firstValues(s.values)
@@ -238,10 +242,13 @@ func piece(value string, f found) Piece {
 	p := Piece{Note: cut(f.note, maxSeenBytes)}
 	if f.entry != nil {
 		p.Entry = cut(f.entry.Key, maxSeenBytes)
+		p.Text = cut(value, maxPieceBytes)
 	}
 	from, to := f.from, f.to
 	if from >= to || to > len(value) {
-		p.Text = cut(f.text, maxPieceBytes)
+		if f.text != "" {
+			p.Text = cut(f.text, maxPieceBytes)
+		}
 		return p
 	}
 	p.Text = cut(value[from:to], maxPieceBytes)

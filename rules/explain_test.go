@@ -112,7 +112,7 @@ func TestExplain(t *testing.T) {
   all: true
     is calls_itself_bank: true
       header From name (skeleton) contains "bank": true saw ["flrst bank"] found [flrst |bank|]
-    header Reply-To domain in freemail: true saw ["gmail.com"] found [||] entry gmail.com (seen in fraud)
+    header Reply-To domain in freemail: true saw ["gmail.com"] found [|gmail.com|] entry gmail.com (seen in fraud)
     not: true
       header Reply-To org_domain same_as header From org_domain: false saw ["gmail.com"] other ["bank.example"]
     any: true

@@ -91,16 +91,34 @@ func (s *Set) RunTests(ctx context.Context, build func(Case) (Subject, error)) [
 }
 
 func (s *Set) runTest(ctx context.Context, c Case, build func(Case) (Subject, error)) (Failure, bool) {
-	broken := func(err error) (Failure, bool) { return Failure{Case: c, Got: "error", Why: err.Error()}, true }
+	tr, err := s.try(ctx, c, build)
+	if err != nil {
+		return Failure{Case: c, Got: "error", Why: err.Error()}, true
+	}
+	if tr.passed() {
+		return Failure{}, false
+	}
+	return Failure{Case: c, Got: tr.got(), Why: s.rules[tr.index].when.why(tr.st, nil, tr.want()).String()}, true
+}
+
+// A trial is a test that was run: the message under evaluation, and what its rule says of it.
+type trial struct {
+	st    *state
+	test  Case
+	index int // of the rule
+	truth Truth
+}
+
+func (s *Set) try(ctx context.Context, c Case, build func(Case) (Subject, error)) (trial, error) {
 	if c.err != nil {
-		return broken(c.err)
+		return trial{}, c.err
 	}
 	subject, err := build(c)
 	if err != nil {
-		return broken(err)
+		return trial{}, err
 	}
 	if err := ctx.Err(); err != nil {
-		return broken(err)
+		return trial{}, err
 	}
 	st := newState(ctx, s, testSubject{Subject: subject, test: c})
 	st.preset = map[string]bool{}
@@ -110,21 +128,50 @@ func (s *Set) runTest(ctx context.Context, c Case, build func(Case) (Subject, er
 		}
 	}
 	i := slices.IndexFunc(s.rules, func(r compiledRule) bool { return r.rule == c.Rule })
-	want, got := True, st.rule(i)
-	if c.Want == Miss {
-		want = False
+	return trial{st: st, test: c, index: i, truth: st.rule(i)}, nil
+}
+
+func (t trial) want() Truth {
+	if t.test.Want == Miss {
+		return False
 	}
-	if (got == True) == (want == True) {
-		return Failure{}, false
-	}
-	f := Failure{Case: c, Got: string(Miss), Why: s.rules[i].when.why(st, nil, want).String()}
-	switch got {
+	return True
+}
+
+func (t trial) passed() bool { return (t.truth == True) == (t.want() == True) }
+
+func (t trial) got() string {
+	switch t.truth {
 	case True:
-		f.Got = string(Hit)
+		return string(Hit)
 	case Unknown:
-		f.Got = "unknown"
+		return "unknown"
 	}
-	return f, true
+	return string(Miss)
+}
+
+// An Outcome is what came of a test.
+type Outcome struct {
+	Case   Case
+	Passed bool
+	Got    string // as in [Failure]
+	Why    string // where it failed, as in [Failure]
+	When   *Step  // where it failed, what each condition saw; nil where it could not be run
+}
+
+// RunTest runs one of [Set.Tests] as [Set.RunTests] does, and explains a failure.
+func (s *Set) RunTest(ctx context.Context, c Case, build func(Case) (Subject, error)) Outcome {
+	tr, err := s.try(ctx, c, build)
+	if err != nil {
+		return Outcome{Case: c, Got: "error", Why: err.Error()}
+	}
+	o := Outcome{Case: c, Passed: tr.passed(), Got: tr.got()}
+	if !o.Passed {
+		r := &s.rules[tr.index]
+		o.Why = r.when.why(tr.st, nil, tr.want()).String()
+		o.When = tr.st.explainRule(r, tr.truth).When
+	}
+	return o
 }
 
 // testSubject lays what a test says about the checks over a subject.

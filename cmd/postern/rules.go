@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"postern/filters/dns"
+	"postern/proxy"
+)
+
+var rulesCommand = &command{
+	name:    "rules",
+	args:    "test | list | doc | hits | backtest",
+	summary: "test rules, look at them, try them on stored mail",
+	help: `
+Works on the rules that the configuration names, or on rule files that are given.`,
+	verbs: []*command{rulesTestCommand},
+}
+
+// ruleFlags say which rules a command works on.
+type ruleFlags struct {
+	config  string
+	noPacks bool
+}
+
+func (f *ruleFlags) register(c *call) {
+	c.flags.StringVar(&f.config, "config", "", configHelp+" (default "+proxy.DefaultPath+", else the embedded one)")
+	c.flags.BoolVar(&f.noPacks, "no-packs", false, "leave out the packs that the configuration names")
+}
+
+// runtime builds what the flags describe. Files stand in for the rule files of the configuration where any are given.
+func (f *ruleFlags) runtime(ctx context.Context, c *call, files []string) (*proxy.Runtime, error) {
+	cfg, err := loadConfig(f.config)
+	if err != nil {
+		return nil, err
+	}
+	if len(files) > 0 {
+		cfg = cfg.WithRules(files, !f.noPacks)
+	} else if f.noPacks {
+		cfg.Filters.Content.Own.Packs = nil
+	}
+	return c.build(ctx, cfg, proxy.RuntimeOptions{NoTests: true, Resolver: dns.Offline()})
+}
+
+// ruleFiles lists the rule files that paths name: files, and folders whose files are taken that end in .yaml or .yml.
+func ruleFiles(paths []string) ([]string, error) {
+	var files []string
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, walkError(path, err)
+		}
+		found := []string{path}
+		if info.IsDir() {
+			if found, err = ruleFolder(path); err != nil {
+				return nil, err
+			}
+		}
+		for _, file := range found {
+			src, err := os.ReadFile(file)
+			if err != nil {
+				return nil, walkError(file, err)
+			}
+			if proxy.IsConfig(src) {
+				return nil, fmt.Errorf("%s is a configuration, expected a rule file", file)
+			}
+			if !slices.Contains(files, file) {
+				files = append(files, file)
+			}
+		}
+	}
+	return files, nil
+}
+
+func ruleFolder(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, walkError(dir, err)
+	}
+	var files []string
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") && (ext == ".yaml" || ext == ".yml") {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s holds no rule file, expected files that end in .yaml", dir)
+	}
+	return files, nil
+}
