@@ -153,6 +153,7 @@ type Limits struct {
 	Session     time.Duration `yaml:"session"`
 	Idle        time.Duration `yaml:"idle"`
 	Memory      strict.Size   `yaml:"spool_memory"`
+	AllMemory   strict.Size   `yaml:"spool_memory_total"`
 	Spool       strict.Size   `yaml:"spool_total"`
 	Relaying    int           `yaml:"received"`
 }
@@ -215,6 +216,7 @@ func DefaultConfig() Config {
 			Session:     30 * time.Minute,
 			Idle:        5 * time.Minute,
 			Memory:      1 << 20,
+			AllMemory:   128 << 20,
 			Spool:       4 << 30,
 			Relaying:    50,
 		},

@@ -36,6 +36,7 @@ type Server struct {
 	strangers *lru.Cache[string, refusedRcpt]
 	memory    *memory // of deliveries; it outlives a reload
 	spooled   atomic.Int64
+	kept      atomic.Int64 // of spooled, in memory
 	census    wire.Census  // of the connections of all listeners
 	mails     wire.Rate    // of transactions begun
 	idle      atomic.Int64 // connections that came and went without a word
@@ -277,6 +278,8 @@ func (s *Server) bounds(l Limits) spoolBounds {
 		message: int64(l.Message),
 		total:   int64(l.Spool),
 		used:    &s.spooled,
+		room:    int64(l.AllMemory),
+		kept:    &s.kept,
 	}
 }
 

@@ -20,6 +20,7 @@ type spool struct {
 	file    *os.File
 	size    int64
 	charged int64
+	kept    int64     // of what bounds.kept counts, ours
 	hash    hash.Hash // of what has been read
 }
 
@@ -29,6 +30,8 @@ type spoolBounds struct {
 	message int64         // bytes of one message
 	total   int64         // bytes of all messages under way
 	used    *atomic.Int64 // bytes of all messages under way now
+	room    int64         // bytes of memory for all messages under way; what does not find room there goes to a file at once
+	kept    *atomic.Int64 // bytes of memory that they have now
 	dir     string        // where temporary files go; "" for the system's place
 }
 
@@ -77,12 +80,7 @@ func (s *spool) fill(r io.Reader) error {
 
 // readChunk reads once into memory, or, beyond the bound, through a buffer into the file.
 func (s *spool) readChunk(r io.Reader) (int, error) {
-	if s.file == nil && int64(len(s.mem)) < s.bounds.memory {
-		if cap(s.mem)-len(s.mem) < 512 {
-			grown := make([]byte, len(s.mem), max(8<<10, 2*cap(s.mem)))
-			copy(grown, s.mem)
-			s.mem = grown
-		}
+	if s.file == nil && int64(len(s.mem)) < s.bounds.memory && s.grow() {
 		n, err := r.Read(s.mem[len(s.mem):min(cap(s.mem), len(s.mem)+spoolChunk)])
 		s.mem = s.mem[:len(s.mem)+n]
 		s.hash.Write(s.mem[len(s.mem)-n:])
@@ -103,6 +101,29 @@ func (s *spool) readChunk(r io.Reader) (int, error) {
 	return n, err
 }
 
+// grow makes room in memory for the next read; false if there is none to be had.
+func (s *spool) grow() bool {
+	if cap(s.mem)-len(s.mem) >= 512 {
+		return true
+	}
+	size := min(max(8<<10, 2*int64(cap(s.mem))), s.bounds.memory+spoolChunk)
+	if s.bounds.kept.Add(size) > s.bounds.room {
+		s.bounds.kept.Add(-size)
+		return false
+	}
+	grown := make([]byte, len(s.mem), size)
+	copy(grown, s.mem)
+	s.forget()
+	s.mem, s.kept = grown, size
+	return true
+}
+
+// forget gives the memory back.
+func (s *spool) forget() {
+	s.bounds.kept.Add(-s.kept)
+	s.mem, s.kept = nil, 0
+}
+
 // open makes the file, unlinks it and moves the bytes in memory to it.
 func (s *spool) open() error {
 	if s.file != nil {
@@ -120,7 +141,7 @@ func (s *spool) open() error {
 	if _, err := f.Write(s.mem); err != nil {
 		return fullOr(err)
 	}
-	s.mem = nil
+	s.forget()
 	return nil
 }
 
@@ -171,7 +192,8 @@ func (s *spool) Close() {
 		return
 	}
 	s.bounds.used.Add(-s.charged)
-	s.charged, s.mem = 0, nil
+	s.charged = 0
+	s.forget()
 	if s.file != nil {
 		s.file.Close()
 		s.file = nil

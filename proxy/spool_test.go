@@ -13,7 +13,7 @@ import (
 
 func testBounds(t *testing.T) (spoolBounds, *atomic.Int64) {
 	used := new(atomic.Int64)
-	return spoolBounds{memory: 1000, message: 1 << 20, total: 2 << 20, used: used, dir: t.TempDir()}, used
+	return spoolBounds{memory: 1000, message: 1 << 20, total: 2 << 20, used: used, room: 1 << 20, kept: new(atomic.Int64), dir: t.TempDir()}, used
 }
 
 // TestSpool: what goes in comes out, in memory and in a file, and everything is given back.
@@ -42,11 +42,53 @@ func TestSpool(t *testing.T) {
 			}
 			s.Close()
 			s.Close() // once more does no harm
+			if kept := bounds.kept.Load(); kept != 0 {
+				t.Errorf("%d bytes, %s: %d bytes of memory are not given back", size, name, kept)
+			}
 			if used.Load() != 0 {
 				t.Errorf("%d bytes, %s: %d bytes are not given back", size, name, used.Load())
 			}
 		}
 	}
+}
+
+// TestSpoolMemoryOfAll: the memory of all messages together has a bound; beyond it even a small one is in a file.
+func TestSpoolMemoryOfAll(t *testing.T) {
+	bounds, _ := testBounds(t)
+	bounds.memory, bounds.room = 100_000, 20_000
+	message := strings.Repeat("x", 5000)
+	var open []*spool
+	for range 10 {
+		s, err := spoolFrom(strings.NewReader(message), bounds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept := bounds.kept.Load(); kept > bounds.room {
+			t.Fatalf("%d bytes of memory, at most %d are to be used", kept, bounds.room)
+		}
+		if got, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size())); err != nil || string(got) != message {
+			t.Errorf("%d bytes came back, %v", len(got), err)
+		}
+		open = append(open, s)
+	}
+	if open[0].file != nil || open[9].file == nil {
+		t.Error("expected the first in memory and the last in a file")
+	}
+	for _, s := range open {
+		s.Close()
+	}
+	if kept := bounds.kept.Load(); kept != 0 {
+		t.Errorf("%d bytes of memory are not given back", kept)
+	}
+	// One that outgrows the room moves to a file on the way.
+	s, err := spoolFrom(strings.NewReader(strings.Repeat("y", 90_000)), bounds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.file == nil || bounds.kept.Load() != 0 {
+		t.Errorf("in a file: %v, %d bytes of memory", s.file != nil, bounds.kept.Load())
+	}
+	s.Close()
 }
 
 func TestSpoolRefuses(t *testing.T) {
@@ -83,7 +125,7 @@ func TestSpoolRefuses(t *testing.T) {
 func BenchmarkSpool(b *testing.B) {
 	for name, size := range map[string]int{"4KB": 4 << 10, "10MB": 10 << 20} {
 		b.Run(name, func(b *testing.B) {
-			bounds := spoolBounds{memory: 1 << 20, message: 1 << 30, total: 1 << 30, used: new(atomic.Int64), dir: b.TempDir()}
+			bounds := spoolBounds{memory: 1 << 20, message: 1 << 30, total: 1 << 30, used: new(atomic.Int64), room: 1 << 30, kept: new(atomic.Int64), dir: b.TempDir()}
 			data := bytes.Repeat([]byte("x"), size)
 			b.SetBytes(int64(size))
 			for b.Loop() {

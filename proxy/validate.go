@@ -288,6 +288,7 @@ func (v *validator) limits() {
 	positive(v, v.Limits.Session, "limits", "session")
 	positive(v, v.Limits.Idle, "limits", "idle")
 	positive(v, v.Limits.Memory, "limits", "spool_memory")
+	positive(v, v.Limits.AllMemory, "limits", "spool_memory_total")
 	positive(v, v.Limits.Spool, "limits", "spool_total")
 	positive(v, int64(v.Limits.Relaying), "limits", "received")
 	positive(v, v.Budget.Filters, "budget", "filters")
