@@ -26,7 +26,7 @@ const dnsblDomainConfig = `lists:
 func domainListsRun(t *testing.T, cfg Config, zone *fakeDNS, helo string, from Path, src string) (*Run, Result) {
 	t.Helper()
 	var list []Stage
-	for _, s := range chain(cfg, zone, slog.New(slog.DiscardHandler)) {
+	for _, s := range chain(cfg, zone, true, slog.New(slog.DiscardHandler)) {
 		if name := s.Check.Name(); name == "iprev" || name == "dkim" || strings.HasPrefix(name, "dnsbl.") {
 			list = append(list, s)
 		}
@@ -114,7 +114,7 @@ func TestDNSBLDomainsDeclared(t *testing.T) {
 	if slices.Contains(symbols, "dnsbl.dbl.example") || slices.Contains(symbols, "dnsbl.dbl.example.mail") {
 		t.Error("symbols of what is not asked are declared")
 	}
-	for _, s := range chain(cfg, &fakeDNS{}, slog.New(slog.DiscardHandler)) {
+	for _, s := range chain(cfg, &fakeDNS{}, true, slog.New(slog.DiscardHandler)) {
 		name := s.Check.Name()
 		if domain := strings.HasPrefix(name, "dnsbl.") && name != "dnsbl.client"; domain && s.Off != (name != "dnsbl.helo") {
 			t.Errorf("%s: off is %v", name, s.Off)

@@ -91,7 +91,8 @@ func on[T any](own func() T) CheckConfig[T] {
 }
 
 // chain is the whole pipeline, in the order in which results are merged, and so in which they stand in the log.
-func chain(cfg Config, r dns.Lookuper, log *slog.Logger) []Stage {
+// rules says that there are content rules, which run behind it.
+func chain(cfg Config, r dns.Lookuper, rules bool, log *slog.Logger) []Stage {
 	lists := newDNSBLLists(cfg.DNSBL.Own, r, log)
 	return []Stage{
 		stage(cfg.Iprev, func(c IprevConfig) Check { return newIprev(c, r) }),
@@ -107,7 +108,7 @@ func chain(cfg Config, r dns.Lookuper, log *slog.Logger) []Stage {
 		stage(cfg.DMARC, func(c DMARCConfig) Check { return newDMARC(c, cfg.ARC.Own.Sealers, r) }),
 		domainLists(cfg.DNSBL, lists, dnsblFrom),
 		domainLists(cfg.DNSBL, lists, dnsblDKIM),
-		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c) }),
+		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c, rules) }),
 	}
 }
 
@@ -125,8 +126,9 @@ func domainLists(cfg CheckConfig[DNSBLConfig], all *dnsblLists, of DNSBLIdentity
 
 // Build puts the configured checks into a pipeline. set may be nil: no content rules.
 func Build(cfg Config, r dns.Lookuper, set *rules.Set, log *slog.Logger) (*Pipeline, error) {
-	stages := chain(cfg, r, log)
-	if cfg.Content.Enabled && set != nil {
+	content := cfg.Content.Enabled && set != nil
+	stages := chain(cfg, r, content, log)
+	if content {
 		stages = append(stages, Stage{
 			Check:   newContent(set, stages),
 			Limit:   cfg.Content.Limit,
@@ -140,7 +142,7 @@ func Build(cfg Config, r dns.Lookuper, set *rules.Set, log *slog.Logger) (*Pipel
 // stands for all that begin so.
 func Symbols(cfg Config) []string {
 	var names []string
-	for _, s := range chain(cfg, dns.Offline(), slog.New(slog.DiscardHandler)) {
+	for _, s := range chain(cfg, dns.Offline(), false, slog.New(slog.DiscardHandler)) {
 		names = append(names, symbolsOf(s.Check)...)
 	}
 	return names

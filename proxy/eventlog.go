@@ -157,13 +157,13 @@ func (tx *transaction) headerValue(name string) string {
 	return shorten(f.Value())
 }
 
-// defects lists the kinds of what is not well-formed in the message.
+// defects lists the kinds of what is not well-formed in the message, as far as it was looked at.
 func (tx *transaction) defects() string {
 	if tx.message == nil {
 		return ""
 	}
 	var kinds []string
-	for _, d := range tx.message.Defects() {
+	for _, d := range tx.message.KnownDefects() {
 		kinds = append(kinds, d.Kind)
 	}
 	return strings.Join(kinds, ",")

@@ -23,6 +23,7 @@ type Attachment struct {
 // containers of parts, texts that have a file name or are marked as attachment, and attached messages.
 func (m *Message) Attachments() []Attachment {
 	m.attachOnce.Do(func() {
+		defer m.attachRead.Store(true)
 		for _, p := range m.parts {
 			if !p.attached() {
 				continue

@@ -46,6 +46,7 @@ func (m *Message) Links() []Link {
 
 func (m *Message) loadContent() {
 	m.contentOnce.Do(func() {
+		defer m.contentRead.Store(true)
 		l := contentLoader{
 			m:       m,
 			visible: textSink{max: m.limits.Text},

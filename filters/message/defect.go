@@ -58,6 +58,15 @@ var defectKinds = map[string]string{
 	"bad_archive":      "an archive's list of names can't be read",
 }
 
+// bodyDefects are the kinds that are found only by decoding bodies.
+var bodyDefects = map[string]bool{
+	"bad_base64": true, "bad_qp": true, "bad_charset": true, "text_cut": true,
+	"many_links": true, "many_attachments": true, "bad_archive": true,
+}
+
+// BodyDefect reports whether a kind of defect is found only by decoding bodies.
+func BodyDefect(kind string) bool { return bodyDefects[kind] }
+
 // DefectKinds are the kinds that a [Defect] can have, each with its meaning.
 func DefectKinds() map[string]string { return maps.Clone(defectKinds) }
 

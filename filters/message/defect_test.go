@@ -62,7 +62,12 @@ func TestDefects(t *testing.T) {
 			if limits == (Limits{}) {
 				limits = DefaultLimits
 			}
-			all := defectSet{seen: readLimited(t, []byte(c.message), limits).Defects()}
+			m := readLimited(t, []byte(c.message), limits)
+			before := defectSet{seen: m.KnownDefects()}
+			if before.has(c.kind) == BodyDefect(c.kind) {
+				t.Errorf("%v before a body was decoded, BodyDefect is %t", before.seen, BodyDefect(c.kind))
+			}
+			all := defectSet{seen: m.Defects()}
 			if !all.has(c.kind) {
 				t.Errorf("%v, want %s among them", all.seen, c.kind)
 			}

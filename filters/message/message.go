@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,10 +38,12 @@ type Message struct {
 	contentOnce    sync.Once
 	content        content
 	contentDefects defectSet
+	contentRead    atomic.Bool // contentDefects is complete
 
 	attachOnce    sync.Once
 	attachments   []Attachment
 	attachDefects defectSet
+	attachRead    atomic.Bool // attachDefects is complete
 
 	errMu sync.Mutex
 	err   error
@@ -85,7 +88,20 @@ func (m *Message) Parts() []*Part { return m.parts }
 func (m *Message) Defects() []Defect {
 	m.loadContent()
 	m.Attachments()
-	return m.defects.with(m.contentDefects).with(m.attachDefects).seen
+	return m.KnownDefects()
+}
+
+// KnownDefects are those of the header section, the lines and the MIME structure, and of the bodies those that were met when
+// something else asked for them. Nothing is decoded for it. See [BodyDefect].
+func (m *Message) KnownDefects() []Defect {
+	known := m.defects
+	if m.contentRead.Load() {
+		known = known.with(m.contentDefects)
+	}
+	if m.attachRead.Load() {
+		known = known.with(m.attachDefects)
+	}
+	return known.seen
 }
 
 // Err is the first error met in reading the source after [Read] returned, when a body was asked for; what was
