@@ -14,14 +14,20 @@ import (
 
 // A spool holds one message while it is judged and forwarded: in memory up to a bound, beyond it in a temporary file
 // that has no name any more when the first byte is written to it, so that nothing is left behind whatever happens.
+//
+// In memory it lies in chunks that are used again for the next message. A check that has run out of time may still be
+// reading when the message is done with: from then on it gets an error, never another message's bytes.
 type spool struct {
 	bounds  spoolBounds
-	mem     []byte
-	file    *os.File
 	size    int64
 	charged int64
 	kept    int64     // of what bounds.kept counts, ours
 	hash    hash.Hash // of what has been read
+
+	mu     sync.RWMutex // of what follows, once the message is whole
+	chunks []*spoolChunk
+	file   *os.File
+	closed bool
 }
 
 // spoolBounds are the limits that a spool obeys.
@@ -39,6 +45,7 @@ type spoolBounds struct {
 var (
 	errTooLarge  = errors.New("message is larger than the limit")
 	errSpoolFull = errors.New("no room to spool the message")
+	errOffset    = errors.New("reading a message before its start")
 )
 
 // spoolFrom reads r to its end. On an error nothing is kept. When the message is larger than allowed the rest of r is
@@ -52,17 +59,17 @@ func spoolFrom(r io.Reader, b spoolBounds) (*spool, error) {
 	return s, nil
 }
 
-// spoolChunk is how much is read at a time. It is what a message is charged in.
-const spoolChunk = 32 << 10
+// spoolStep is what a message is charged in.
+const spoolStep = 32 << 10
 
-var spoolBuffers = sync.Pool{New: func() any {
-	b := make([]byte, spoolChunk)
-	return &b
-}}
+// A spoolChunk is a piece of a message in memory; all but the last are full. Most messages need no second one.
+type spoolChunk [16 << 10]byte
+
+var spoolChunks = sync.Pool{New: func() any { return new(spoolChunk) }}
 
 func (s *spool) fill(r io.Reader) error {
 	for {
-		if err := s.charge(spoolChunk); err != nil {
+		if err := s.charge(spoolStep); err != nil {
 			return err
 		}
 		n, err := s.readChunk(r)
@@ -78,23 +85,23 @@ func (s *spool) fill(r io.Reader) error {
 	}
 }
 
-// readChunk reads once into memory, or, beyond the bound, through a buffer into the file.
+// readChunk reads once into memory, or, beyond the bound, through a chunk into the file.
 func (s *spool) readChunk(r io.Reader) (int, error) {
-	if s.file == nil && int64(len(s.mem)) < s.bounds.memory && s.grow() {
-		n, err := r.Read(s.mem[len(s.mem):min(cap(s.mem), len(s.mem)+spoolChunk)])
-		s.mem = s.mem[:len(s.mem)+n]
-		s.hash.Write(s.mem[len(s.mem)-n:])
+	if s.file == nil && s.size < s.bounds.memory && s.grow() {
+		room := s.chunks[len(s.chunks)-1][s.size%int64(len(spoolChunk{})):]
+		n, err := r.Read(room)
+		s.hash.Write(room[:n])
 		return n, err
 	}
 	if err := s.open(); err != nil {
 		return 0, err
 	}
-	buf := spoolBuffers.Get().(*[]byte)
-	defer spoolBuffers.Put(buf)
-	n, err := r.Read(*buf)
-	s.hash.Write((*buf)[:n])
+	buf := spoolChunks.Get().(*spoolChunk)
+	defer spoolChunks.Put(buf)
+	n, err := r.Read(buf[:])
+	s.hash.Write(buf[:n])
 	if n > 0 {
-		if _, werr := s.file.Write((*buf)[:n]); werr != nil {
+		if _, werr := s.file.Write(buf[:n]); werr != nil {
 			return 0, fullOr(werr)
 		}
 	}
@@ -103,25 +110,16 @@ func (s *spool) readChunk(r io.Reader) (int, error) {
 
 // grow makes room in memory for the next read; false if there is none to be had.
 func (s *spool) grow() bool {
-	if cap(s.mem)-len(s.mem) >= 512 {
+	const size = int64(len(spoolChunk{}))
+	if s.size < size*int64(len(s.chunks)) {
 		return true
 	}
-	size := min(max(8<<10, 2*int64(cap(s.mem))), s.bounds.memory+spoolChunk)
 	if s.bounds.kept.Add(size) > s.bounds.room {
 		s.bounds.kept.Add(-size)
 		return false
 	}
-	grown := make([]byte, len(s.mem), size)
-	copy(grown, s.mem)
-	s.forget()
-	s.mem, s.kept = grown, size
+	s.chunks, s.kept = append(s.chunks, spoolChunks.Get().(*spoolChunk)), s.kept+size
 	return true
-}
-
-// forget gives the memory back.
-func (s *spool) forget() {
-	s.bounds.kept.Add(-s.kept)
-	s.mem, s.kept = nil, 0
 }
 
 // open makes the file, unlinks it and moves the bytes in memory to it.
@@ -138,11 +136,26 @@ func (s *spool) open() error {
 		return fmt.Errorf("unlinking the spool file: %w", err)
 	}
 	s.file = f
-	if _, err := f.Write(s.mem); err != nil {
-		return fullOr(err)
+	left := s.size
+	for _, c := range s.chunks {
+		n := min(left, int64(len(c)))
+		if _, err := f.Write(c[:n]); err != nil {
+			return fullOr(err)
+		}
+		left -= n
 	}
-	s.forget()
+	s.recycle()
 	return nil
+}
+
+// recycle gives the memory back.
+func (s *spool) recycle() {
+	s.bounds.kept.Add(-s.kept)
+	s.kept = 0
+	for _, c := range s.chunks {
+		spoolChunks.Put(c)
+	}
+	s.chunks = nil
 }
 
 // fullOr tells a full disk from other failures.
@@ -173,13 +186,23 @@ func (s *spool) Sum() []byte { return s.hash.Sum(nil) }
 
 // ReadAt implements io.ReaderAt.
 func (s *spool) ReadAt(p []byte, off int64) (int, error) {
-	if s.file != nil {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	switch {
+	case s.closed:
+		return 0, os.ErrClosed
+	case s.file != nil:
 		return s.file.ReadAt(p, off)
+	case off < 0:
+		return 0, errOffset
 	}
-	if off >= int64(len(s.mem)) {
-		return 0, io.EOF
+	n := 0
+	for n < len(p) && off < s.size {
+		c := s.chunks[off/int64(len(spoolChunk{}))]
+		at := off % int64(len(c))
+		took := copy(p[n:], c[at:min(int64(len(c)), at+s.size-off)])
+		n, off = n+took, off+int64(took)
 	}
-	n := copy(p, s.mem[off:])
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -191,9 +214,11 @@ func (s *spool) Close() {
 	if s == nil {
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.bounds.used.Add(-s.charged)
-	s.charged = 0
-	s.forget()
+	s.charged, s.closed = 0, true
+	s.recycle()
 	if s.file != nil {
 		s.file.Close()
 		s.file = nil

@@ -91,6 +91,82 @@ func TestSpoolMemoryOfAll(t *testing.T) {
 	s.Close()
 }
 
+// TestSpoolChunks: memory is kept in chunks, and a read may begin and end anywhere in them.
+func TestSpoolChunks(t *testing.T) {
+	chunk := len(spoolChunk{})
+	for _, size := range []int{chunk - 1, chunk, chunk + 1, 3 * chunk, 3*chunk + 5} {
+		bounds, used := testBounds(t)
+		bounds.memory = 1 << 20
+		data := bytes.Repeat([]byte("0123456789abcdef\n"), size/17+1)[:size]
+		s, err := spoolFrom(iotest.HalfReader(bytes.NewReader(data)), bounds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.file != nil {
+			t.Errorf("%d bytes are in a file", size)
+		}
+		if err := iotest.TestReader(io.NewSectionReader(s, 0, s.Size()), data); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		for _, off := range []int{0, 1, chunk - 1, chunk, chunk + 1, size - 1, size} {
+			if off > size {
+				continue
+			}
+			got := make([]byte, size)
+			n, err := s.ReadAt(got, int64(off))
+			if n != size-off || !bytes.Equal(got[:n], data[off:]) || err != io.EOF && off > 0 {
+				t.Errorf("%d bytes from %d: %d, %v", size, off, n, err)
+			}
+		}
+		if _, err := s.ReadAt(make([]byte, 1), -1); err == nil {
+			t.Error("there is something before the start")
+		}
+		s.Close()
+		if used.Load() != 0 {
+			t.Errorf("%d bytes are not given back", used.Load())
+		}
+	}
+}
+
+// TestSpoolReadAfterClose: whoever still reads a message that is done with never sees another one's bytes.
+func TestSpoolReadAfterClose(t *testing.T) {
+	for name, memory := range map[string]int64{"memory": 1 << 20, "file": 1000} {
+		bounds, _ := testBounds(t)
+		bounds.memory = memory
+		mine, theirs := bytes.Repeat([]byte("m"), 100_000), bytes.Repeat([]byte("t"), 100_000)
+		for range 20 {
+			s, err := spoolFrom(bytes.NewReader(mine), bounds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan []byte)
+			go func() {
+				var all []byte
+				for buf := make([]byte, 1000); ; {
+					n, err := s.ReadAt(buf, 50_000)
+					all = append(all, buf[:n]...)
+					if err != nil || len(all) > 1<<20 {
+						done <- all
+						return
+					}
+				}
+			}()
+			s.Close()
+			next, err := spoolFrom(bytes.NewReader(theirs), bounds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := <-done; bytes.IndexByte(got, 't') >= 0 {
+				t.Fatalf("%s: another message was read", name)
+			}
+			next.Close()
+			if _, err := s.ReadAt(make([]byte, 1), 0); !errors.Is(err, os.ErrClosed) {
+				t.Errorf("%s: read after the end: %v", name, err)
+			}
+		}
+	}
+}
+
 func TestSpoolRefuses(t *testing.T) {
 	failure := errors.New("connection lost")
 	cases := []struct {
