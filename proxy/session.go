@@ -460,12 +460,13 @@ func unreachable(err error) reply {
 	return refuse("upstream", 451, "4.4.1", text)
 }
 
-// Data takes the message, has it judged and carries out the verdict.
-func (s *session) Data(r io.Reader) error {
+// Data takes the message, has it judged and carries out the verdict. The message is read from the wire, which has it without
+// going through it once more.
+func (s *session) Data(io.Reader) error {
 	if s.tx == nil || len(s.tx.rcpts) == 0 {
 		return refuse("protocol", 503, "5.5.1", "There is no recipient yet, expected RCPT").err()
 	}
-	answer := s.receive(s.tx, r)
+	answer := s.receive(s.tx, s.wire.Body())
 	s.answered(s.tx, answer)
 	return answer.err()
 }

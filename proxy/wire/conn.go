@@ -30,6 +30,24 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return c.link.read(b)
 }
 
+// Body reads the message after DATA was answered 354: what it says, without the dots that the line has doubled, up to its end.
+// The session may read it in place of the reader that go-smtp gives it, which goes through the message octet by octet to find the end
+// that the wire has found already, and which is at its end from then on. An end that never came is io.ErrUnexpectedEOF. Behind the end, DataErr
+// tells what is wrong with the message.
+func (c *Conn) Body() io.Reader { return body{conn: c} }
+
+type body struct{ conn *Conn }
+
+func (b body) Read(p []byte) (int, error) {
+	if b.conn.closed.Load() {
+		return 0, io.ErrUnexpectedEOF
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return b.conn.link.readBody(p)
+}
+
 // Write takes what go-smtp answers. A reply leaves in one piece when it is complete.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.closed.Load() {

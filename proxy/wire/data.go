@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -20,12 +21,14 @@ const (
 	atEnd // CRLF.CRLF was seen
 )
 
-// dataReader follows a message from 354 to its end and passes it on in the form in which it came, dots still doubled.
-// What it passes on has no CR or LF but in CRLF, no NUL, and ends where the message ends.
+// dataReader follows a message from 354 to its end and passes it on, in the form in which it came, dots still doubled and
+// with the final dot, or where undot is set as what it says. What it passes on has no CR or LF but in CRLF, no NUL, and ends
+// where the message ends.
 //
 // After an error nothing more is passed on until the real end has been found; then an end is made.
 type dataReader struct {
 	normalise bool
+	undot     bool
 	lineMax   int
 	sizeMax   int64
 
@@ -57,6 +60,12 @@ const minRoom = 8
 // passed on, or the message is hopeless.
 func (d *dataReader) step(dst, src []byte) (wrote, read int) {
 	for read < len(src) && d.state != atEnd && !d.hopeless() && len(dst)-wrote >= minRoom {
+		if d.state == lineStart {
+			if n := d.lines(dst[wrote:], src[read:]); n > 0 {
+				wrote, read = wrote+n, read+n
+				continue
+			}
+		}
 		if d.state == mid {
 			if n := plain(src[read:min(len(src), read+len(dst)-wrote)]); n > 0 {
 				wrote += d.pass(dst[wrote:], src[read:read+n], n)
@@ -72,9 +81,41 @@ func (d *dataReader) step(dst, src []byte) (wrote, read int) {
 		if d.open {
 			wrote += copy(dst[wrote:], "\r\n")
 		}
-		wrote += copy(dst[wrote:], ".\r\n")
+		if !d.undot {
+			wrote += copy(dst[wrote:], ".\r\n")
+		}
 	}
 	return wrote, read
+}
+
+// lineWindow is the longest line that lines takes.
+const lineWindow = 1 << 10
+
+// lines passes whole lines on, from the start of one, as long as there is nothing to see to in them, and gives their length. Nearly
+// all of a message goes this way.
+func (d *dataReader) lines(dst, src []byte) (n int) {
+	if d.failed != nil {
+		return 0
+	}
+	src = src[:min(len(src), len(dst)-minRoom)]
+	if i := bytes.IndexByte(src, 0); i >= 0 {
+		src = src[:i]
+	}
+	longest := min(d.lineMax, lineWindow)
+	for n < len(src) && src[n] != '.' {
+		p := src[n:min(len(src), n+longest+2)]
+		end := bytes.IndexByte(p, '\n') - 1
+		if end < 0 || bytes.IndexByte(p, '\r') != end || d.size+int64(end)+2 > d.sizeMax {
+			break
+		}
+		n += end + 2
+		d.size += int64(end) + 2
+		d.line++
+	}
+	if n > 0 {
+		d.open = false
+	}
+	return copy(dst, src[:n])
 }
 
 // octet takes one octet, or none where what stood before it had to be settled first.
@@ -105,9 +146,15 @@ func (d *dataReader) octet(dst []byte, c byte) (wrote, read int) {
 		return 0, 1
 	case c == '.' && d.state == softStart:
 		d.state = mid
+		if d.undot {
+			return d.pass(dst, []byte{'.'}, 1), 1
+		}
 		return d.pass(dst, []byte(".."), 1), 1
 	case d.state == dot:
 		d.state = mid
+		if d.undot {
+			return d.pass(dst, []byte{c}, 1), 1
+		}
 		return d.pass(dst, []byte{'.', c}, 1), 1
 	}
 	d.state = mid
@@ -188,11 +235,54 @@ func plain(p []byte) int {
 	return n
 }
 
-// readData is Read within a message.
+// readData is Conn.Read within a message.
 func (k *link) readData(b []byte) (int, error) {
+	if !k.data.undot {
+		n, err := k.readMessage(b)
+		if err != nil {
+			err = io.EOF // go-smtp, which knows the final dot, tells the ends apart
+		}
+		return n, err
+	}
+	// The session has the message from Conn.Body; go-smtp, which is behind it, is to find nothing but the end.
+	k.rest = nil
+	scratch := bufPool.Get().(*[bufSize]byte)
+	defer bufPool.Put(scratch)
+	for {
+		switch _, err := k.readMessage(scratch[:]); {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return 0, io.EOF
+		case err != nil:
+			k.data.undot = false // once
+			k.rest = append(k.rest[:0], ".\r\n"...)
+			return k.readRest(b), nil
+		}
+	}
+}
+
+// readBody is the Read of Conn.Body.
+func (k *link) readBody(b []byte) (int, error) {
+	d := k.data
+	switch {
+	case d == nil || k.over || k.leaving:
+		return 0, io.ErrUnexpectedEOF
+	case !d.undot && (d.state != lineStart || d.size > 0):
+		return 0, errBodyBegun
+	}
+	d.undot = true
+	if len(k.rest) > 0 {
+		return k.readRest(b), nil
+	}
+	return k.readMessage(b)
+}
+
+var errBodyBegun = errors.New("wire: the message has been read otherwise")
+
+// readMessage gives the next piece of a message; io.EOF behind its end, io.ErrUnexpectedEOF if that will not come.
+func (k *link) readMessage(b []byte) (int, error) {
 	if len(b) < minRoom {
 		var room [2 * minRoom]byte
-		n, err := k.readData(room[:])
+		n, err := k.readMessage(room[:])
 		k.rest = append(k.rest[:0], room[:n]...)
 		return k.readRest(b), err
 	}
@@ -209,12 +299,14 @@ func (k *link) readData(b []byte) (int, error) {
 		case d.hopeless():
 			k.lose("end of data not found")
 			k.bye(d.failed.Reply, "message too big")
-			return 0, io.EOF
+			return 0, io.ErrUnexpectedEOF
+		case d.closed:
+			continue
 		}
 		if err := k.fill(time.Now().Add(k.cfg.Limits.DataIdle), false); err != nil {
 			k.fail(err)
 			k.lose(k.facts().reason)
-			return 0, io.EOF
+			return 0, io.ErrUnexpectedEOF
 		}
 	}
 	return 0, io.EOF

@@ -87,14 +87,21 @@ func feed(d *dataReader, sent string, choose func(n int) int) (passed string, re
 	return b.String(), read
 }
 
-// checkData compares the reader with the reference.
+// checkData compares the reader with the reference, in both forms in which it passes a message on.
 func checkData(t *testing.T, sent string, normalise bool, choose func(int) int) {
+	t.Helper()
+	checkDataForm(t, sent, normalise, false, choose)
+	checkDataForm(t, sent, normalise, true, choose)
+}
+
+func checkDataForm(t *testing.T, sent string, normalise, undotted bool, choose func(int) int) {
 	t.Helper()
 	cfg := (Config{BareNewline: Reject}).withDefaults()
 	if normalise {
 		cfg.BareNewline = Normalise
 	}
 	d := newDataReader(cfg)
+	d.undot = undotted
 	passed, read := feed(d, sent, choose)
 	content, rest, bad, ok := reference(sent, normalise)
 	if ok != d.closed {
@@ -109,7 +116,10 @@ func checkData(t *testing.T, sent string, normalise bool, choose func(int) int) 
 	if bad != (d.failed != nil) {
 		t.Fatalf("%q: error %v, want one: %v", sent, d.failed, bad)
 	}
-	got, err := undot(passed)
+	got, err := passed, error(nil)
+	if !undotted {
+		got, err = undot(passed)
+	}
 	if err != nil {
 		t.Fatalf("%q: passed on %q: %v", sent, passed, err)
 	}
@@ -183,16 +193,24 @@ func smugglingCases(t testing.TB) (s smuggling) {
 	return s
 }
 
+// eachReader runs a test with either way in which a session can read a message.
+func eachReader(t *testing.T, test func(*testing.T, func(*site))) {
+	t.Run("body", func(t *testing.T) { test(t, func(s *site) { s.byServer = false }) })
+	t.Run("server", func(t *testing.T) { test(t, func(s *site) { s.byServer = true }) })
+}
+
 // smuggled is what an attacker hides behind a false end.
 const smuggled = "MAIL FROM:<admin@example.org>\r\nRCPT TO:<victim@example.com>\r\nDATA\r\nSubject: forged\r\n\r\nforged\r\n.\r\n"
 
-func TestSmuggling(t *testing.T) {
+func TestSmuggling(t *testing.T) { eachReader(t, smuggle) }
+
+func smuggle(t *testing.T, reader func(*site)) {
 	cases := smugglingCases(t)
 	for _, encrypted := range []bool{false, true} {
 		for _, mode := range []Newline{Reject, Normalise} {
 			for _, seq := range cases.Never {
 				t.Run(fmt.Sprintf("tls=%v %v %q", encrypted, mode, seq), func(t *testing.T) {
-					s := serve(t, Config{TLS: testTLS(), ImplicitTLS: encrypted, BareNewline: mode})
+					s := serve(t, Config{TLS: testTLS(), ImplicitTLS: encrypted, BareNewline: mode}, reader)
 					c := s.dial()
 					if encrypted {
 						c = c.encrypt()
@@ -234,7 +252,7 @@ func TestSmuggling(t *testing.T) {
 			}
 			for _, seq := range cases.End {
 				t.Run(fmt.Sprintf("tls=%v %v end %q", encrypted, mode, seq), func(t *testing.T) {
-					s := serve(t, Config{TLS: testTLS(), ImplicitTLS: encrypted, BareNewline: mode})
+					s := serve(t, Config{TLS: testTLS(), ImplicitTLS: encrypted, BareNewline: mode}, reader)
 					c := s.dial()
 					if encrypted {
 						c = c.encrypt()
@@ -252,7 +270,9 @@ func TestSmuggling(t *testing.T) {
 	}
 }
 
-func TestDataIsPassedExactly(t *testing.T) {
+func TestDataIsPassedExactly(t *testing.T) { eachReader(t, dataIsPassedExactly) }
+
+func dataIsPassedExactly(t *testing.T, reader func(*site)) {
 	var every []byte // all octets that may stand in a message
 	for c := 1; c < 256; c++ {
 		if c != '\r' && c != '\n' {
@@ -268,7 +288,7 @@ func TestDataIsPassedExactly(t *testing.T) {
 		"no line at all": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, Config{})
+			s := serve(t, Config{}, reader)
 			c := s.dial()
 			c.hello()
 			c.envelope()
@@ -282,9 +302,11 @@ func TestDataIsPassedExactly(t *testing.T) {
 	}
 }
 
-func TestDataCutAtEveryOctet(t *testing.T) {
+func TestDataCutAtEveryOctet(t *testing.T) { eachReader(t, dataCutAtEveryOctet) }
+
+func dataCutAtEveryOctet(t *testing.T, reader func(*site)) {
 	const dialogue = "EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<b@c.example>\r\nDATA\r\n\r\n..\r\nx\r\n.\r\nMAIL FROM:<c@d.example>\r\nQUIT\r\n"
-	s := serve(t, Config{Limits: Limits{PerIP: 1000}})
+	s := serve(t, Config{Limits: Limits{PerIP: 1000}}, reader)
 	for cut := 1; cut < len(dialogue); cut++ {
 		c := s.dial()
 		c.want("220")
@@ -328,7 +350,9 @@ func commandsOnly(s string) string {
 	return before + "DATA\r\n.\r\n" + after
 }
 
-func TestDataLimits(t *testing.T) {
+func TestDataLimits(t *testing.T) { eachReader(t, dataLimits) }
+
+func dataLimits(t *testing.T, reader func(*site)) {
 	limits := Limits{DataLine: 20, MessageMax: 100}
 	lines := func(n int) string { return strings.Repeat("12345678\r\n", n) }
 	for name, tc := range map[string]struct {
@@ -346,7 +370,7 @@ func TestDataLimits(t *testing.T) {
 			want: "554 5.5.2 Message refused: line 2 has a bare LF"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, Config{Limits: limits})
+			s := serve(t, Config{Limits: limits}, reader)
 			c := s.dial()
 			c.hello()
 			c.envelope()
@@ -370,7 +394,9 @@ func TestDataLimits(t *testing.T) {
 	}
 }
 
-func TestDataCutOff(t *testing.T) {
+func TestDataCutOff(t *testing.T) { eachReader(t, dataCutOff) }
+
+func dataCutOff(t *testing.T, reader func(*site)) {
 	for name, send := range map[string]string{
 		"in a line":           "Subject: x\r\n\r\nhel",
 		"behind a line":       "hello\r\n",
@@ -380,7 +406,7 @@ func TestDataCutOff(t *testing.T) {
 		"while it is refused": "hel\nlo\r\n.",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, Config{})
+			s := serve(t, Config{}, reader)
 			c := s.dial()
 			c.hello()
 			c.envelope()
@@ -395,5 +421,47 @@ func TestDataCutOff(t *testing.T) {
 				t.Errorf("the session saw %+v", got)
 			}
 		})
+	}
+}
+
+// TestBodyLeftUnread: however much of the message the session reads, the next command is the one behind its end.
+func TestBodyLeftUnread(t *testing.T) {
+	message := strings.Repeat("..line\r\n", 10_000)
+	for _, step := range []int{0, 1, 7, 100, 20_000} {
+		for _, encrypted := range []bool{false, true} {
+			s := serve(t, Config{TLS: testTLS(), ImplicitTLS: encrypted}, func(s *site) { s.readOnly, s.readUpTo = true, step })
+			c := s.dial()
+			if encrypted {
+				c = c.encrypt()
+			}
+			c.hello()
+			for range 2 {
+				c.envelope()
+				c.send(message + ".\r\nNOOP\r\n")
+				c.want("452 4.3.1 no room")
+				c.want("250 2.0.0 Ok")
+			}
+			for _, d := range s.attempts() {
+				if want := strings.Repeat(".line\r\n", 10_000)[:step]; d.body != want || d.dataErr != nil {
+					t.Errorf("%d octets: %d were read, %v", step, len(d.body), d.dataErr)
+				}
+			}
+		}
+	}
+}
+
+// TestBodyTooLate: once go-smtp's reader has begun, the message can't be had in the other form.
+func TestBodyTooLate(t *testing.T) {
+	var late error
+	s := serve(t, Config{}, func(s *site) {
+		s.byServer = true
+		s.onData = func(c *smtpConn) { _, late = c.Body().Read(make([]byte, 10)) }
+	})
+	c := s.dial()
+	c.hello()
+	c.envelope()
+	c.do("text\r\n.", "250 ")
+	if !errors.Is(late, errBodyBegun) {
+		t.Errorf("read: %v", late)
 	}
 }

@@ -53,6 +53,10 @@ type site struct {
 	onData func(*smtpConn) // runs when a message has been read
 	onMail func(*smtpConn) error
 	served chan struct{}
+
+	byServer bool // messages are read from go-smtp's reader
+	readOnly bool // only readUpTo octets are read, and the message is refused
+	readUpTo int
 }
 
 type smtpConn struct {
@@ -115,8 +119,14 @@ func (ss *session) Data(r io.Reader) error {
 	if strings.HasPrefix(ss.rcpts[0], "datapanic@") {
 		panic("told to")
 	}
-	body, err := io.ReadAll(r)
 	conn := ss.c.Conn().(*Conn)
+	if !ss.s.byServer {
+		r = conn.Body()
+	}
+	if ss.s.readOnly {
+		r = io.LimitReader(r, int64(ss.s.readUpTo))
+	}
+	body, err := io.ReadAll(r)
 	d := delivery{from: ss.from, to: ss.rcpts, body: string(body), err: err, dataErr: conn.DataErr()}
 	ss.s.mu.Lock()
 	ss.s.got = append(ss.s.got, d)
@@ -126,6 +136,8 @@ func (ss *session) Data(r io.Reader) error {
 	}
 	var de *DataError
 	switch {
+	case ss.s.readOnly:
+		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "no room"}
 	case errors.As(d.dataErr, &de):
 		return &smtp.SMTPError{Code: de.Reply.Code, EnhancedCode: enhanced(de.Reply.Enhanced), Message: de.Reply.Text}
 	case err != nil:

@@ -212,6 +212,8 @@ func (k *link) begin() {
 // read is Conn.Read.
 func (k *link) read(b []byte) (int, error) {
 	switch {
+	case k.data != nil && k.data.undot && !k.over && !k.leaving:
+		return k.readData(b)
 	case len(k.rest) > 0:
 	case k.over || k.leaving:
 		return 0, io.EOF
