@@ -45,8 +45,8 @@ const maxReplyText = 480
 // err makes the error by which go-smtp is told to answer so. The enhanced code is put into each line of the text, as
 // RFC 2034 section 4 wants it; go-smtp would put it into the last one only.
 func (r reply) err() error {
-	if r.Code == 0 {
-		return nil
+	if r.Code == 0 { // nil would be a 250, which nobody has said
+		r = refuse("internal", 451, "4.3.0", "Internal error, please try again later")
 	}
 	lines := strings.Split(r.Text, "\n")
 	for i, line := range lines {

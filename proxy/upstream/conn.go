@@ -77,8 +77,12 @@ func (c *conn) MailRcpt(ctx context.Context, m Mail, r Rcpt) (mail, rcpt Reply, 
 	}
 	at := len(cmds) - 1 // of MAIL
 	replies, err := c.exchange(ctx, append(cmds, cmd))
-	if len(replies) <= at {
+	switch {
+	case len(replies) > at:
+	case err != nil:
 		return Reply{}, Reply{}, err
+	default: // a 421 to XFORWARD ends the connection, and stands for the reply to MAIL
+		return c.mailed(replies[len(replies)-1], m), Reply{}, nil
 	}
 	mail = c.mailed(replies[at], m)
 	if err != nil || !mail.Positive() {

@@ -185,6 +185,21 @@ func TestXForwardRefused(t *testing.T) {
 	}
 }
 
+// A 421 to XFORWARD is the next hop's goodbye. No reply to MAIL comes then, and none may be taken for one.
+func TestXForwardGoodbye(t *testing.T) {
+	for _, keywords := range [][]string{{"XFORWARD ADDR HELO"}, {"XFORWARD ADDR HELO", "PIPELINING"}} {
+		s := (&server{keywords: keywords, hooks: map[string]hook{"xforward": say("421 4.3.2 Closing\r\n", false)}}).start(t)
+		c := mustOpen(t, newUpstream(t, Config{Address: "smtp://" + s.addr()}), visitor)
+		mail, rcpt, err := c.MailRcpt(context.Background(), Mail{From: bob}, Rcpt{To: alice})
+		if err != nil || mail.Code != 421 || rcpt.Code != 0 {
+			t.Errorf("%q: got %v, %v, %v; expected 421", keywords, mail, rcpt, err)
+		}
+		if c.Alive() {
+			t.Errorf("%q: alive after a 421", keywords)
+		}
+	}
+}
+
 // The PROXY header of version 2 is the first thing on the connection, before TLS.
 func TestProxyV2(t *testing.T) {
 	serverTLS, trusting := testTLS(t)
