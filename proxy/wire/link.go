@@ -163,7 +163,7 @@ func (k *link) fail(err error) {
 	case isTimeout(err):
 		k.bye(Reply{Code: 421, Enhanced: "4.4.2", Text: name + " waited too long, closing connection"}, "idle timeout")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		k.end("client closed")
+		k.end(k.farewell())
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		k.end("reset")
 	case errors.Is(err, net.ErrClosed):
