@@ -14,6 +14,7 @@ type book struct {
 	mu       sync.Mutex
 	accounts map[string]*account
 	strays   []string // messages that nobody sent
+	missed   []string // faults that could not be brought about
 }
 
 // An account is that of one message.
@@ -53,6 +54,13 @@ func (b *book) open(id string, c cause, rcpts []string, message []byte) *account
 	defer b.mu.Unlock()
 	b.accounts[id] = a
 	return a
+}
+
+// miss notes that a fault could not be brought about.
+func (b *book) miss(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.missed = append(b.missed, name)
 }
 
 // settled notes a final answer for recipients.

@@ -117,10 +117,25 @@ func (l *lane) open(p point, what string) *account {
 	return l.book.open(id, cause{where: p.where(), kind: p.kind(), refuse: p.refuses(), name: p.name()}, rcpts, p.message(id))
 }
 
-// try goes through one point.
+// none is the cause of messages that meet no fault.
+var none = clientFault{step: "none", kind: "none"}
+
+// try goes through one point. A fault on a connection that is to be used a second time is not met where the proxy has
+// opened another one meanwhile: then it is tried again.
 func (l *lane) try(p point) {
+	for range 10 {
+		a := l.open(p, "m")
+		l.meet(p, a)
+		if a.fired {
+			return
+		}
+		a.cause.kind = none.kind
+	}
+	l.book.miss(p.name())
+}
+
+func (l *lane) meet(p point, a *account) {
 	c := l.client(p.secure)
-	a := l.open(p, "m")
 	switch p.before {
 	case "pooled":
 		l.warmUp()
@@ -213,14 +228,14 @@ func (l *lane) await(step string) func() {
 
 // warmUp sends a message on a connection of its own, so that a connection to the next hop is left over.
 func (l *lane) warmUp() {
-	w := point{hop: l.hop.kind, client: &clientFault{step: "none", kind: "none"}}
+	w := point{hop: l.hop.kind, client: &none}
 	l.client(false).deliver(l.open(w, "warm"), nil)
 }
 
 // inOneSession sends a message that goes well and then, on the same connection, the one that meets the fault.
 func (l *lane) inOneSession(p point, a *account) {
 	c := l.client(p.secure)
-	w := point{hop: l.hop.kind, client: &clientFault{step: "none", kind: "none"}}
+	w := point{hop: l.hop.kind, client: &none}
 	warm := l.open(w, "warm")
 	pending := l.book.try(a)
 	l.book.try(warm)
