@@ -6,38 +6,58 @@ import (
 
 // Sizes, found by measuring.
 const (
-	groupNodes = 8000 // of one automaton, about: a larger one would need a larger table
+	groupNodes = 24000 // of one automaton, about: a larger one would need a larger table
 	pieceNodes = 4000 // of one expression that shares an automaton
-	tableLimit = 16 << 20
-	tableLeast = 256 << 10
-	tableNode  = 4 << 10 // bytes of a table for each node
+	looseNodes = 400  // of one that is loose and shares one with others of its kind
+	loosePart  = 1500 // of such an automaton
+	tableLimit = 24 << 20
+	tableLeast = 1 << 20
+	tableNode  = 2 << 10 // bytes of a table for each node
 )
 
 // A setBuilder divides patterns into groups and chains.
 type setBuilder struct {
 	set      *Set
 	patterns []pattern
-	pieces   []*syntax.Regexp
-	reports  []uint32 // by piece
-	sizes    []int    // by piece: nodes, about
-	group    []int    // by pattern: of its reports; -1: none, -2: of several
+	tight    pool
+	loose    pool
+	group    []int // by pattern: of its reports; noGroup, or severalGroups
+}
+
+const (
+	noGroup       = -1
+	severalGroups = -2
+	chainGroups   = -3 // and below: each chain is a group of its own
+)
+
+// A pool is pieces that are going to share automata.
+type pool struct {
+	pieces  []*syntax.Regexp
+	reports []uint32 // by piece
+	sizes   []int    // by piece: nodes, about
+	most    int      // nodes of one piece
+	share   int      // nodes of one automaton
 }
 
 // Build makes the set.
 func (b *Builder) Build() *Set {
 	words := (len(b.patterns) + 63) / 64
-	sb := setBuilder{patterns: b.patterns, set: &Set{always: make([]uint64, words)}, group: make([]int, len(b.patterns))}
+	sb := setBuilder{
+		patterns: b.patterns, set: &Set{always: make([]uint64, words)}, group: make([]int, len(b.patterns)),
+		tight: pool{most: pieceNodes, share: groupNodes}, loose: pool{most: looseNodes, share: loosePart},
+	}
 	for n, p := range b.patterns {
-		sb.group[n] = -1
+		sb.group[n] = noGroup
 		sb.set.patterns = append(sb.set.patterns, patternInfo{long: p.long})
 		for _, way := range p.ways {
-			sb.way(n, way)
+			sb.way(n, trim(way))
 		}
 	}
-	sb.divide()
+	sb.divide(&sb.tight)
+	sb.divide(&sb.loose)
 	for n := range sb.set.patterns {
 		// What several groups or chains report need not come in the order of the text.
-		sb.set.patterns[n].exact = sb.group[n] != -2
+		sb.set.patterns[n].exact = sb.group[n] != severalGroups
 	}
 	return sb.set
 }
@@ -49,112 +69,105 @@ func (sb *setBuilder) way(n int, way *syntax.Regexp) {
 		all = []route{{way}}
 	}
 	for _, r := range all {
-		if !looseRoute(r) {
-			if tree := trim(concat(r)); sb.piece(tree, report{pattern: int32(n), chain: -1}) {
-				continue
-			}
-		}
-		sb.chain(n, r)
-	}
-}
-
-func looseRoute(r route) bool {
-	for _, re := range r {
-		if loose(re) {
-			return true
+		tree := trim(concat(r))
+		if rep := (report{pattern: int32(n), chain: -1}); loose(tree) || !sb.piece(&sb.tight, tree, rep) {
+			sb.chain(n, r)
 		}
 	}
-	return false
 }
 
 // piece adds an expression to those that share automata, unless it is too large.
-func (sb *setBuilder) piece(tree *syntax.Regexp, rep report) bool {
+func (sb *setBuilder) piece(p *pool, tree *syntax.Regexp, rep report) bool {
 	prog, err := syntax.Compile(tree.Simplify())
-	if err != nil || len(prog.Inst) > pieceNodes {
+	if err != nil || len(prog.Inst) > p.most {
 		return false
 	}
-	sb.pieces = append(sb.pieces, tree)
-	sb.sizes = append(sb.sizes, len(prog.Inst))
-	sb.reports = append(sb.reports, uint32(len(sb.set.reports)))
+	p.pieces = append(p.pieces, tree)
+	p.sizes = append(p.sizes, len(prog.Inst))
+	p.reports = append(p.reports, uint32(len(sb.set.reports)))
 	sb.set.reports = append(sb.set.reports, rep)
 	return true
 }
 
-// chain adds a way through an expression with its segments.
+// chain adds a way through an expression with its segments. One without segments shares an automaton with others of its
+// kind, or has to be tried by itself whenever somebody asks.
 func (sb *setBuilder) chain(n int, r route) {
 	c, segments := newChain(n, r)
-	c.expr = sb.patterns[n].expr
-	number := int32(len(sb.set.chains))
-	c.mark = sb.set.marks
+	if len(segments) == 0 && sb.piece(&sb.loose, trim(c.tree), report{pattern: int32(n), chain: -1}) {
+		return
+	}
+	c.expr, c.mark = sb.patterns[n].expr, sb.set.marks
+	number := len(sb.set.chains)
+	sb.set.marks += len(segments)
+	sb.set.chains = append(sb.set.chains, c)
+	sb.note(n, chainGroups-number)
 	for k, tree := range segments {
-		if !sb.piece(tree, report{pattern: int32(n), chain: number, segment: int32(k)}) {
-			// Too large: what was added of this chain stays without effect, as its last segment is never reported.
-			c.within, segments = nil, nil
-			c.before, c.after = unbounded, unbounded
+		if !sb.piece(&sb.tight, tree, report{pattern: int32(n), chain: int32(number), segment: int32(k)}) {
+			segments = nil
 			break
 		}
 	}
 	if len(segments) == 0 {
-		sb.set.always[n/64] |= 1 << (n % 64)
+		sb.tryAlways(c)
 	}
-	sb.set.marks += max(1, len(segments))
-	sb.set.chains = append(sb.set.chains, c)
-	sb.note(n, -3-int(number))
+}
+
+// tryAlways has a chain tried on all of each text. Reports of its segments, if there are any, say nothing then.
+func (sb *setBuilder) tryAlways(c *chain) {
+	c.within = nil
+	sb.set.always[c.pattern/64] |= 1 << (c.pattern % 64)
 }
 
 // note says where the reports of a pattern come from.
 func (sb *setBuilder) note(n, from int) {
-	if g := sb.group[n]; g != -1 && g != from {
-		from = -2
+	if g := sb.group[n]; g != noGroup && g != from {
+		from = severalGroups
 	}
 	sb.group[n] = from
 }
 
-// divide makes automata of the pieces.
-func (sb *setBuilder) divide() {
+// divide makes automata of the pieces of a pool.
+func (sb *setBuilder) divide(p *pool) {
 	size, first := 0, 0
-	for i, s := range sb.sizes {
-		if size+s > groupNodes && i > first {
-			sb.automaton(first, i)
+	for i, s := range p.sizes {
+		if size+s > p.share && i > first {
+			sb.automaton(p, first, i)
 			size, first = 0, i
 		}
 		size += s
 	}
-	if first < len(sb.pieces) {
-		sb.automaton(first, len(sb.pieces))
+	if first < len(p.pieces) {
+		sb.automaton(p, first, len(p.pieces))
 	}
 }
 
 // automaton makes one of the pieces from and up to to, or several if it would be too large.
-func (sb *setBuilder) automaton(from, to int) {
-	prog, err := newProgram(sb.pieces[from:to])
+func (sb *setBuilder) automaton(p *pool, from, to int) {
+	prog, err := newProgram(p.pieces[from:to])
 	switch {
 	case err == nil:
 		limit := min(tableLimit, max(tableLeast, tableNode*len(prog.nodes)))
-		for _, number := range sb.reports[from:to] {
+		for _, number := range p.reports[from:to] {
 			if rep := sb.set.reports[number]; rep.chain < 0 {
 				sb.note(int(rep.pattern), len(sb.set.groups))
 			}
 		}
-		sb.set.groups = append(sb.set.groups, newAutomaton(prog, sb.reports[from:to], limit))
+		sb.set.groups = append(sb.set.groups, newAutomaton(prog, p.reports[from:to], limit))
 	case to-from > 1:
-		sb.automaton(from, (from+to)/2)
-		sb.automaton((from+to)/2, to)
+		sb.automaton(p, from, (from+to)/2)
+		sb.automaton(p, (from+to)/2, to)
 	default:
-		sb.whole(sb.set.reports[sb.reports[from]])
+		sb.whole(sb.set.reports[p.reports[from]])
 	}
 }
 
-// whole has a piece that can't be in an automaton looked for by what its pattern falls back on, in each text.
+// whole has the pattern of a piece that fits in no automaton tried by itself.
 func (sb *setBuilder) whole(rep report) {
-	n := int(rep.pattern)
 	if rep.chain < 0 {
+		n := int(rep.pattern)
 		rep.chain = int32(len(sb.set.chains))
-		sb.set.chains = append(sb.set.chains, &chain{pattern: n, mark: sb.set.marks, tree: sb.patterns[n].tree(), expr: sb.patterns[n].expr})
-		sb.set.marks++
-		sb.note(n, -3-int(rep.chain))
+		sb.set.chains = append(sb.set.chains, &chain{pattern: n, tree: sb.patterns[n].tree(), expr: sb.patterns[n].expr})
+		sb.note(n, chainGroups-int(rep.chain))
 	}
-	c := sb.set.chains[rep.chain]
-	c.within, c.before, c.after = nil, unbounded, unbounded
-	sb.set.always[n/64] |= 1 << (n % 64)
+	sb.tryAlways(sb.set.chains[rep.chain])
 }
