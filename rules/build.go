@@ -112,7 +112,7 @@ func (c *compiler) source(src source) int {
 	}
 	i := len(c.set.sources[src.scope])
 	c.sources[src.scope][src] = i
-	c.set.sources[src.scope] = append(c.set.sources[src.scope], sourceDef{source: src, plain: plain, filter: new(prefilter)})
+	c.set.sources[src.scope] = append(c.set.sources[src.scope], sourceDef{source: src, plain: plain, matcher: new(matcher)})
 	return i
 }
 
@@ -139,7 +139,7 @@ func (c *compiler) buildLeaf(f *File, e *expr) node {
 		n.preds = append(n.preds, c.predicate(f, t, p))
 		n.dear++
 		if p.op == "matches" {
-			n.dear += costMatch * len(p.patterns) * n.dear / costBody
+			n.dear += costMatch * n.dear / costBody // together with all others over this source
 		}
 		if p.other != nil {
 			n.dear += costBoth + p.other.definition().cost
@@ -169,11 +169,7 @@ func (c *compiler) buildCount(n *leafNode, t *testExpr) node {
 func (c *compiler) predicate(f *File, t *testExpr, p *predExpr) predicate {
 	switch p.op {
 	case "matches":
-		m := &matchesPred{patterns: p.patterns, filter: c.set.sources[t.src.scope][c.source(t.src)].filter}
-		for _, pattern := range p.patterns {
-			m.numbers = append(m.numbers, m.filter.add(pattern.literals))
-		}
-		return m
+		return newMatches(c.matcher(t.src), p.patterns)
 	case "in":
 		return &inPred{index: c.index(f, t, p.list)}
 	case "in_net":
@@ -184,7 +180,12 @@ func (c *compiler) predicate(f *File, t *testExpr, p *predExpr) predicate {
 		return &samePred{scope: p.other.scope, src: c.source(*p.other), exact: t.exact}
 	}
 	if test := wordTests[p.op]; test != nil && !t.src.kind.numeric() {
-		return &wordsPred{words: p.strings, exact: t.exact, op: p.op, test: test}
+		w := &wordsPred{words: p.strings, exact: t.exact, op: p.op, test: test}
+		if manyOrLong(t.src, p.op, p.strings) {
+			w.matcher = c.matcher(t.src)
+			w.number = w.matcher.words(p.strings, places[p.op], t.exact)
+		}
+		return w
 	}
 	return &numberPred{span: p.span, clock: t.src.kind == clock}
 }

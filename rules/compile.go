@@ -35,8 +35,8 @@ type Set struct {
 // A sourceDef is a source, and for a view the index of the source that it looks at.
 type sourceDef struct {
 	source
-	plain  int // -1: none
-	filter *prefilter
+	plain   int // -1: none
+	matcher *matcher
 }
 
 type compiledRule struct {
@@ -130,7 +130,7 @@ func Compile(files []*File, opt Options) (*Set, error) {
 	}
 	for _, sources := range c.set.sources {
 		for i := range sources {
-			sources[i].filter.build()
+			sources[i].matcher.build()
 		}
 	}
 	c.refusals()

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -22,77 +21,6 @@ type found struct {
 	score    *int32
 	note     string
 	entry    *Entry // of a list
-}
-
-// matchesPred runs those of its expressions that the prefilter of the source lets pass.
-type matchesPred struct {
-	patterns []pattern
-	filter   *prefilter
-	numbers  []int // of the patterns in the filter; -1 for those that are not in it
-}
-
-func (p *matchesPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
-	for k, pattern := range p.patterns {
-		if n := p.numbers[k]; n >= 0 && !s.candidates(p.filter, i).has(n) {
-			continue
-		}
-		if pattern.re.MatchString(s.values[i]) {
-			return True
-		}
-	}
-	return False
-}
-
-func (p *matchesPred) find(s *valueSet, i int) found {
-	for _, pattern := range p.patterns {
-		if loc := pattern.re.FindStringIndex(s.values[i]); loc != nil {
-			return found{text: s.values[i][loc[0]:loc[1]], from: loc[0], to: loc[1]}
-		}
-	}
-	return found{}
-}
-
-// wordsPred is contains, equals, starts_with and ends_with; its words are as the value set gives the values.
-type wordsPred struct {
-	words []string
-	exact bool
-	op    string
-	test  func(value, word string) bool
-}
-
-var wordTests = map[string]func(value, word string) bool{
-	"contains":    strings.Contains,
-	"equals":      func(value, word string) bool { return value == word },
-	"starts_with": strings.HasPrefix,
-	"ends_with":   strings.HasSuffix,
-}
-
-func (p *wordsPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
-	v := s.value(i, p.exact)
-	return truth(slices.ContainsFunc(p.words, func(w string) bool { return p.test(v, w) }))
-}
-
-func (p *wordsPred) find(s *valueSet, i int) found {
-	v := s.value(i, p.exact)
-	for _, w := range p.words {
-		if p.test(v, w) {
-			return p.locate(s, i, v, w)
-		}
-	}
-	return found{}
-}
-
-// locate says where the word stands in the value as it was before case was folded.
-func (p *wordsPred) locate(s *valueSet, i int, v, word string) found {
-	from := strings.Index(v, word)
-	if p.op == "ends_with" {
-		from = len(v) - len(word)
-	}
-	f := found{text: word, from: from, to: from + len(word)}
-	if !p.exact {
-		f.from, f.to = unfold(s.values[i], v, f.from, f.to)
-	}
-	return f
 }
 
 type inPred struct{ index *index }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"postern/rules/match"
 )
 
 // A state is one message under evaluation: what was asked of the subject so far, so that it is asked once.
@@ -52,8 +54,9 @@ func (st *state) rule(i int) Truth {
 // A valueSet is what a source says, seen through its view.
 type valueSet struct {
 	values  []string
-	lower   []string // folded, made when first asked for
-	seen    []bits   // the expressions that can match each value, found when first asked for
+	lower   []string     // folded, made when first asked for
+	scans   []match.Scan // what the matcher of the source found in each value, when first asked for
+	scanned []bool
 	unknown bool
 	loaded  bool
 }
@@ -72,15 +75,17 @@ func (s *valueSet) value(i int, exact bool) string {
 	return s.lower[i]
 }
 
-// candidates returns the expressions of the source's filter that can match value i.
-func (s *valueSet) candidates(f *prefilter, i int) bits {
-	if s.seen == nil {
-		s.seen = make([]bits, len(s.values))
+// scan returns what the matcher of the source finds in value i.
+func (s *valueSet) scan(m *matcher, i int) *match.Scan {
+	if s.scans == nil {
+		s.scans = make([]match.Scan, len(s.values))
+		s.scanned = make([]bool, len(s.values))
 	}
-	if s.seen[i] == nil {
-		s.seen[i] = f.scan(s.value(i, false))
+	if !s.scanned[i] {
+		m.set.ScanInto(&s.scans[i], s.values[i])
+		s.scanned[i] = true
 	}
-	return s.seen[i]
+	return &s.scans[i]
 }
 
 // exists reports whether there is a value, or one that is not empty.

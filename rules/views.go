@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
+
+	"postern/rules/match"
 )
 
 // A view is a way of looking at a text.
@@ -158,29 +160,10 @@ func dropInvisible(r rune) rune {
 	return r
 }
 
-// foldCase makes texts that differ in case only equal, by Unicode's simple folding, as (?i) does.
-func foldCase(s string) string {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
-			return strings.Map(foldRune, s)
-		}
-	}
-	return s
-}
+// foldCase makes texts that differ in case only equal, as (?i) does.
+func foldCase(s string) string { return match.FoldCase(s) }
 
-func foldRune(r rune) rune {
-	if r < utf8.RuneSelf {
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		return r
-	}
-	least := r
-	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-		least = min(least, f)
-	}
-	return unicode.ToLower(least)
-}
+func foldRune(r rune) rune { return match.FoldRune(r) }
 
 func isASCII(s string) bool {
 	for i := range len(s) {
@@ -193,9 +176,9 @@ func isASCII(s string) bool {
 
 // A pattern is a regular expression as the rule has it, and compiled for its view.
 type pattern struct {
-	source   string
-	re       *regexp.Regexp
-	literals []string // see literals
+	source string
+	expr   string // as it is compiled
+	re     *regexp.Regexp
 }
 
 // compilePattern compiles an expression for a view. The skeleton of a text has no i, so that of the expression must not
@@ -217,7 +200,7 @@ func compilePattern(source string, v view, exact bool) (pattern, error) {
 	if err != nil {
 		return pattern{}, err
 	}
-	return pattern{source: source, re: re, literals: literals(tree)}, nil
+	return pattern{source: source, expr: expr, re: re}, nil
 }
 
 func skeletonPattern(re *syntax.Regexp) {

@@ -3,7 +3,6 @@ package match_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"postern/rules/match"
 	"postern/rules/match/matchtest"
@@ -72,5 +71,4 @@ func ask(scan *match.Scan, n int) (hits int) {
 func perText(b *testing.B, size int) {
 	b.SetBytes(int64(size / b.N))
 	b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(size)*4096, "ms/4KB")
-	_ = time.Now
 }

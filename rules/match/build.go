@@ -7,18 +7,33 @@ import (
 // Sizes, found by measuring.
 const (
 	groupNodes = 24000 // of one automaton, about: a larger one would need a larger table
-	pieceNodes = 4000 // of one expression that shares an automaton
-	looseNodes = 400  // of one that is loose and shares one with others of its kind
-	loosePart  = 1500 // of such an automaton
+	pieceNodes = 4000  // of one expression that shares an automaton
+	looseNodes = 400   // of one that is loose and shares one with others of its kind
+	loosePart  = 1500  // of such an automaton
 	tableLimit = 24 << 20
 	tableLeast = 1 << 20
 	tableNode  = 2 << 10 // bytes of a table for each node
 )
 
+// limits are those of one set; tests have smaller ones.
+type limits struct {
+	table     int // bytes of a table; 0: by what is in it
+	group     int // see groupNodes
+	allowance int // see allowance
+}
+
+func (l limits) orDefault() limits {
+	if l.group == 0 {
+		l = limits{group: groupNodes, allowance: allowance}
+	}
+	return l
+}
+
 // A setBuilder divides patterns into groups and chains.
 type setBuilder struct {
 	set      *Set
 	patterns []pattern
+	limits   limits
 	tight    pool
 	loose    pool
 	group    []int // by pattern: of its reports; noGroup, or severalGroups
@@ -43,8 +58,8 @@ type pool struct {
 func (b *Builder) Build() *Set {
 	words := (len(b.patterns) + 63) / 64
 	sb := setBuilder{
-		patterns: b.patterns, set: &Set{always: make([]uint64, words)}, group: make([]int, len(b.patterns)),
-		tight: pool{most: pieceNodes, share: groupNodes}, loose: pool{most: looseNodes, share: loosePart},
+		patterns: b.patterns, limits: b.limits.orDefault(), set: &Set{always: make([]uint64, words)}, group: make([]int, len(b.patterns)),
+		tight: pool{most: pieceNodes, share: b.limits.orDefault().group}, loose: pool{most: looseNodes, share: loosePart},
 	}
 	for n, p := range b.patterns {
 		sb.group[n] = noGroup
@@ -146,13 +161,16 @@ func (sb *setBuilder) automaton(p *pool, from, to int) {
 	prog, err := newProgram(p.pieces[from:to])
 	switch {
 	case err == nil:
-		limit := min(tableLimit, max(tableLeast, tableNode*len(prog.nodes)))
+		limit := sb.limits.table
+		if limit == 0 {
+			limit = min(tableLimit, max(tableLeast, tableNode*len(prog.nodes)))
+		}
 		for _, number := range p.reports[from:to] {
 			if rep := sb.set.reports[number]; rep.chain < 0 {
 				sb.note(int(rep.pattern), len(sb.set.groups))
 			}
 		}
-		sb.set.groups = append(sb.set.groups, newAutomaton(prog, p.reports[from:to], limit))
+		sb.set.groups = append(sb.set.groups, newAutomaton(prog, p.reports[from:to], limit, sb.limits.allowance))
 	case to-from > 1:
 		sb.automaton(p, from, (from+to)/2)
 		sb.automaton(p, (from+to)/2, to)

@@ -35,7 +35,7 @@ func (c *chain) prepare() {
 		c.slow = regexp.MustCompile(expr)
 		return
 	}
-	c.whole = newAutomaton(prog, []uint32{0}, wholeLimit)
+	c.whole = newAutomaton(prog, []uint32{0}, wholeLimit, allowance)
 }
 
 // A part is a stretch of a route: a segment, or what is between two.

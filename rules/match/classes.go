@@ -101,12 +101,21 @@ func newClasses(sets []ranges) (*classes, []bitset) {
 func (c *classes) lookup(starts []rune, class []int) {
 	c.page = make([]uint16, unicode.MaxRune>>8+1)
 	known := map[[256]uint16]uint16{}
+	alike := map[int]uint16{} // pages of one class only, by that class
 	at := 0
 	for p := range c.page {
+		first := rune(p << 8)
+		for at+1 < len(starts) && starts[at+1] <= first {
+			at++
+		}
+		one := at+1 == len(starts) || starts[at+1] > first+0xff
+		if n, ok := alike[class[at]]; one && ok {
+			c.page[p] = n
+			continue
+		}
 		var page [256]uint16
 		for i := range page {
-			r := rune(p<<8 | i)
-			for at+1 < len(starts) && starts[at+1] <= r {
+			for at+1 < len(starts) && starts[at+1] <= first+rune(i) {
 				at++
 			}
 			page[i] = uint16(class[at])
@@ -118,6 +127,9 @@ func (c *classes) lookup(starts []rune, class []int) {
 			c.pages = append(c.pages, page)
 		}
 		c.page[p] = n
+		if one {
+			alike[class[at]] = n
+		}
 	}
 	for b := range c.ascii {
 		if c.ascii[b] = notASCII; b < utf8.RuneSelf {

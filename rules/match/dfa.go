@@ -13,6 +13,7 @@ type automaton struct {
 	prog     *program
 	width    uint32 // entries of a row: one for each class, and one for the end of the text
 	limit    int    // bytes of a table
+	entries  int    // see allowance
 	reports  []uint32
 	current  atomic.Pointer[table]
 	mu       sync.Mutex // held by who adds to the table
@@ -43,8 +44,8 @@ type state struct {
 const attention = 1 << 31
 
 // newAutomaton compiles pieces. What is complete is reported by the numbers in reports.
-func newAutomaton(prog *program, reports []uint32, limit int) *automaton {
-	a := &automaton{prog: prog, width: uint32(prog.classes.count + 1), limit: limit, reports: reports, build: newStepper(prog)}
+func newAutomaton(prog *program, reports []uint32, limit, entries int) *automaton {
+	a := &automaton{prog: prog, width: uint32(prog.classes.count + 1), limit: limit, entries: entries, reports: reports, build: newStepper(prog)}
 	a.steppers.New = func() any { return newStepper(prog) }
 	a.current.Store(a.newTable(1))
 	return a
@@ -160,7 +161,7 @@ const (
 func (a *automaton) run(text string, from, to int, before kind, out listener) {
 	t := a.current.Load()
 	row := t.empty[before]
-	left := allowance + (to-from)/allowancePart
+	left := a.entries + (to-from)/allowancePart
 	ascii := &a.prog.classes.ascii
 	for i := from; i < to; {
 		class, size := uint32(ascii[text[i]]), 1

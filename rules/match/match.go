@@ -41,6 +41,7 @@ import (
 // A Builder collects what is to be matched.
 type Builder struct {
 	patterns []pattern
+	limits   limits
 }
 
 // A pattern is what one number stands for: it matches where one of its ways does.
