@@ -32,6 +32,7 @@ type Config struct {
 	Policies   map[string]Thresholds `yaml:"policies"`
 	Quarantine string                `yaml:"quarantine"`
 	Subject    string                `yaml:"subject_tag"`
+	Health     Health                `yaml:"health"`
 	Budget     Budget                `yaml:"budget"`
 	Limits     Limits                `yaml:"limits"`
 	Log        Log                   `yaml:"log"`
@@ -85,12 +86,14 @@ type Upstream struct {
 	Address    string `yaml:"address"`
 	ClientInfo string `yaml:"client_info"`
 	TLS        string `yaml:"tls"`
+	Priority   int    `yaml:"priority"` // the lower ones are tried first
+	Weight     int    `yaml:"weight"`   // the share among those of one priority
 }
 
 // UnmarshalStrict fills in the defaults of an upstream, which stands in a list and so in no default value.
 func (u *Upstream) UnmarshalStrict(n *strict.Node) strict.Problems {
 	type plain Upstream
-	p := plain{ClientInfo: "auto"}
+	p := plain{ClientInfo: "auto", Weight: 1}
 	problems := n.Decode(&p)
 	*u = Upstream(p)
 	return problems
@@ -100,6 +103,14 @@ func (u *Upstream) UnmarshalStrict(n *strict.Node) strict.Problems {
 type Route struct {
 	Domains  []string   `yaml:"domains"`
 	Upstream []Upstream `yaml:"upstream"`
+}
+
+// Health says when an upstream is taken out of use, and how it comes back.
+type Health struct {
+	Interval time.Duration `yaml:"interval"` // between two probes of one that answers, and at most of one that does not
+	Timeout  time.Duration `yaml:"timeout"`  // of a probe
+	Fails    int           `yaml:"fails"`    // failures in a row that take it out
+	Retry    time.Duration `yaml:"retry"`    // from the first failure to the next probe; doubled with each
 }
 
 // DNS is the resolver's part.
@@ -190,6 +201,7 @@ func DefaultConfig() Config {
 			Postmaster: "tag",
 			Bounces:    "reject",
 		},
+		Health: Health{Interval: time.Minute, Timeout: 5 * time.Second, Fails: 3, Retry: 2 * time.Second},
 		Budget: Budget{
 			Filters: 30 * time.Second,
 			Connect: 30 * time.Second,
@@ -231,7 +243,7 @@ func EmbeddedConfig(maildir string) *Config {
 	cfg.Hostname = "localhost"
 	cfg.Observe = true
 	cfg.Listen = []Listen{{Address: "127.0.0.1:2525", BareNewline: "reject"}}
-	cfg.Upstream = []Upstream{{Address: "maildir:" + maildir, ClientInfo: "auto"}}
+	cfg.Upstream = []Upstream{{Address: "maildir:" + maildir, ClientInfo: "auto", Weight: 1}}
 	return &cfg
 }
 

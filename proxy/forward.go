@@ -4,29 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"postern/proxy/upstream"
 )
 
-// A route is the upstreams for some recipient domains, in the order in which they are tried.
+// A route is the upstreams for some recipient domains. balance.go says in which order they are tried.
 type route struct {
 	name      string // for the log: the first address
 	upstreams []*nextHop
 }
 
-// open gives a connection to the first upstream that takes one. The error of the last one is returned.
-func (r *route) open(ctx context.Context, client upstream.Client) (*nextHop, upstream.Conn, error) {
-	var failed error
-	for _, u := range r.upstreams {
+// open gives a connection to the first upstream that takes one, the one that has failed this delivery last. The errors
+// of all of them are returned. They are tried whatever is known of their health.
+func (r *route) open(ctx context.Context, client upstream.Client, failed *nextHop) (*nextHop, upstream.Conn, error) {
+	var errs error
+	for _, u := range r.order(rand.IntN, failed) {
 		conn, err := u.Open(ctx, client)
 		if err == nil {
 			u.learn(conn.Caps())
 			return u, conn, nil
 		}
-		failed = errors.Join(failed, err)
+		if ctx.Err() == nil && !meantForClient(err) {
+			u.fail(err)
+		}
+		errs = errors.Join(errs, err)
 	}
-	return nil, nil, failed
+	return nil, nil, errs
+}
+
+// meantForClient reports whether an upstream may have failed because of the client that it was told of: strangers must
+// not be able to take it out of use for all.
+func meantForClient(err error) bool {
+	var e *upstream.Error
+	return errors.As(err, &e) && e.Told
 }
 
 // A delivery is one transaction with the next hop. It remembers what was accepted, so that it can begin again on
@@ -43,6 +55,7 @@ type delivery struct {
 	accepted []upstream.Rcpt
 	spent    time.Duration
 	replays  int
+	failed   *nextHop // the last one that broke off
 }
 
 // speaksFor reports whether the next hop was told of this client, whatever the message.
@@ -70,6 +83,7 @@ func (d *delivery) rcpt(ctx context.Context, r upstream.Rcpt) (upstream.Reply, e
 			}
 			return reply, nil
 		}
+		d.failed = d.on
 		d.drop()
 		if d.replays++; d.replays > maxReplays || ctx.Err() != nil {
 			return reply, err
@@ -112,7 +126,7 @@ func (d *delivery) connect(ctx context.Context) error {
 		return fmt.Errorf("upstream %s: %w", d.on, upstream.ErrClosed)
 	}
 	d.drop()
-	on, conn, err := d.route.open(ctx, d.client)
+	on, conn, err := d.route.open(ctx, d.client, d.failed)
 	if err != nil {
 		d.replays = maxReplays // all of them were tried just now
 		return err
@@ -175,6 +189,7 @@ func (d *delivery) data(ctx context.Context, body func() upstream.Body) (upstrea
 			d.began, d.accepted = false, nil
 			return result, nil
 		}
+		d.failed = d.on
 		d.drop()
 		if d.replays++; !retry || d.replays > maxReplays || ctx.Err() != nil {
 			return result, err
@@ -214,7 +229,7 @@ func (d *delivery) only(ctx context.Context, keep []bool) {
 
 // end gives up what is under way and keeps the connection for the next transaction of this client.
 func (d *delivery) end(ctx context.Context) {
-	d.accepted, d.refused, d.replays, d.spent = nil, upstream.Reply{}, 0, 0
+	d.accepted, d.refused, d.replays, d.spent, d.failed = nil, upstream.Reply{}, 0, 0, nil
 	if d.conn == nil || !d.began {
 		return
 	}

@@ -30,7 +30,7 @@ func newLiveMetrics(s *Server) *liveMetrics {
 		early:    desc("postern_early_talkers_total", "Clients that spoke before the banner."),
 		spool:    desc("postern_spool_bytes", "Octets that are booked for the messages under way."),
 		rules:    desc("postern_rules", "Content rules that are loaded."),
-		up:       desc("postern_upstream_up", "Whether an upstream answered when it was last asked: 1 or 0.", "upstream"),
+		up:       desc("postern_upstream_up", "Whether an upstream is in use: 1, or 0 while it is out because it failed.", "upstream"),
 	}
 }
 

@@ -70,54 +70,57 @@ func (w monitorLog) Write(p []byte) (int, error) {
 func (s *Server) monitorHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: monitorRequests}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, s.ready()) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, nil, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		why, beside := s.ready()
+		say(w, why, beside)
+	})
 	return mux
 }
 
-// say answers "ok", or 503 and what is wrong.
-func say(w http.ResponseWriter, wrong error) {
+// say answers "ok", and below it what is wrong all the same; or 503 and why.
+func say(w http.ResponseWriter, why, beside error) {
 	text := "ok"
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if wrong != nil {
+	switch {
+	case why != nil:
 		w.WriteHeader(http.StatusServiceUnavailable)
-		text = wrong.Error()
+		text = why.Error()
+	case beside != nil:
+		text += "\n" + beside.Error()
 	}
 	// One who is gone needs no answer.
 	_, _ = io.WriteString(w, text+"\n")
 }
 
-// ready says why mail can't be handed on: the server is being stopped, or no upstream answered when it was last asked.
-func (s *Server) ready() error {
+// ready says why mail can't be handed on: the server is being stopped, or all upstreams are out of use. Where some are
+// not, beside names the others.
+func (s *Server) ready() (why, beside error) {
 	if s.monitor.draining.Load() {
-		return errors.New("draining: no connection is accepted any more")
+		return errors.New("draining: no connection is accepted any more"), nil
 	}
 	reached := s.runtime.Load().reached()
 	var wrong []error
 	for _, name := range slices.Sorted(maps.Keys(reached)) {
-		err := reached[name]
-		if err == nil {
-			return nil
+		if err := reached[name]; err != nil {
+			wrong = append(wrong, fmt.Errorf("upstream %s: %w", name, err))
 		}
-		wrong = append(wrong, fmt.Errorf("upstream %s: %w", name, err))
 	}
-	return errors.Join(wrong...)
+	if len(wrong) < len(reached) {
+		return nil, errors.Join(wrong...)
+	}
+	return errors.Join(wrong...), nil
 }
 
 // errNotAsked is the state of an upstream before its first probe is over.
 var errNotAsked = errors.New("not asked yet")
 
-// reached gives, for each upstream by its name, why it could not be asked when that was last tried; nil if it answered.
+// reached gives, for each upstream by its name, why it is out of use; nil if it is not.
 func (rt *Runtime) reached() map[string]error {
 	all := make(map[string]error, len(rt.next))
 	for _, n := range rt.next {
-		var wrong error
-		if failed := n.failed.Load(); failed != nil {
-			wrong = *failed
-		} else if n.caps.Load() == nil {
-			wrong = errNotAsked
-		}
+		wrong := n.health.state()
 		if before, twice := all[n.label()]; !twice || before != nil {
 			all[n.label()] = wrong
 		}

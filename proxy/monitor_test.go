@@ -92,13 +92,16 @@ func TestReadiness(t *testing.T) {
 	p := startMonitored(t, "smtp://"+sink.Addr)
 	w, rt := watch(t, p), p.server.runtime.Load()
 	sink.Stop()
-	w.want("GET /readyz", 200, "ok") // at the last probe it was there
-	rt.probe(t.Context(), discard)
+	w.want("GET /readyz", 200, "ok") // as far as is known
+	for range rt.Config.Health.Fails {
+		w.want("GET /readyz", 200, "ok")
+		rt.probe(t.Context())
+	}
 	w.want("GET /readyz", 503, "upstream "+rt.fallback.name+": ")
 	w.want("GET /healthz", 200, "ok")
 	w.want("GET /metrics", 200, `postern_upstream_up{upstream="`+rt.fallback.name+`"} 0`)
 	sink.Start()
-	rt.probe(t.Context(), discard)
+	rt.probe(t.Context())
 	w.want("GET /readyz", 200, "ok")
 	w.want("GET /metrics", 200, `postern_upstream_up{upstream="`+rt.fallback.name+`"} 1`)
 }
@@ -109,7 +112,7 @@ func TestReadyWithOneOfTwo(t *testing.T) {
 	gone, there := peertest.StartSink(t, sinkFor()), peertest.StartSink(t, sinkFor())
 	gone.Stop()
 	p := startMonitored(t, "smtp://"+gone.Addr+"\n  - address: smtp://"+there.Addr)
-	watch(t, p).want("GET /readyz", 200, "ok")
+	watch(t, p).want("GET /readyz", 200, "ok\nupstream "+gone.Addr+": ")
 }
 
 // While the last transactions end, a watcher is told so, and can still see them.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +32,11 @@ type Runtime struct {
 	resolver   dns.Lookuper
 	routes     map[string]*route // by recipient domain
 	fallback   *route
+	ways       []*route // all of them
 	next       []*nextHop
+	healths    map[Upstream]*health
+	log        *slog.Logger
+	wake       func() // an upstream should be asked earlier than was planned
 	quarantine *nextHop
 	stop       func() error
 	users      atomic.Int64 // its owner and the transactions that go by it
@@ -51,7 +54,14 @@ func NewRuntime(ctx context.Context, cfg *Config, opt RuntimeOptions) (*Runtime,
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	rt := &Runtime{Config: cfg, resolver: opt.Resolver, routes: make(map[string]*route)}
+	rt := &Runtime{
+		Config:   cfg,
+		resolver: opt.Resolver,
+		routes:   make(map[string]*route),
+		healths:  make(map[Upstream]*health),
+		log:      opt.Log,
+		wake:     func() {},
+	}
 	rt.users.Store(1)
 	if err := rt.loadRules(ctx, opt); err != nil {
 		return nil, err
@@ -109,11 +119,12 @@ func (rt *Runtime) connectRoutes() error {
 			if err != nil {
 				return nil, err
 			}
-			hop := &nextHop{Upstream: up}
+			hop := rt.newHop(up, u)
 			r.upstreams = append(r.upstreams, hop)
 			rt.next = append(rt.next, hop)
 		}
 		r.name = r.upstreams[0].label()
+		rt.ways = append(rt.ways, r)
 		return r, nil
 	}
 	var err error
@@ -132,9 +143,13 @@ func (rt *Runtime) connectRoutes() error {
 	if cfg.Quarantine == "" {
 		return nil
 	}
-	held, err := upstream.New(cfg.upstreamConfig(Upstream{Address: cfg.Quarantine, ClientInfo: "none"}))
-	rt.quarantine = &nextHop{Upstream: held}
-	return err
+	target := Upstream{Address: cfg.Quarantine, ClientInfo: "none"}
+	held, err := upstream.New(cfg.upstreamConfig(target))
+	if err != nil {
+		return err
+	}
+	rt.quarantine = rt.newHop(held, target)
+	return nil
 }
 
 // route finds the next hops for a recipient domain.
@@ -211,87 +226,10 @@ func within(list []netip.Prefix, ip netip.Addr) bool {
 	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// A nextHop is an upstream and what it offered when it was last asked.
-type nextHop struct {
-	upstream.Upstream
-	caps   atomic.Pointer[upstream.Caps]
-	failed atomic.Pointer[error] // why the last probe failed
-}
-
-// label is the next hop as the log names it: host:port, the path of a socket, or maildir:path.
-func (n *nextHop) label() string {
-	if _, address := n.Addr(); address != "" {
-		return address
-	}
-	return n.String()
-}
-
-func (n *nextHop) learn(caps upstream.Caps) {
-	n.caps.Store(&caps)
-	n.failed.Store(nil)
-}
-
-// probeLimit bounds one probe.
-const probeLimit = 5 * time.Second
-
-// probe asks all upstreams, at once, what they offer. One that can't be asked keeps what it last said.
-func (rt *Runtime) probe(ctx context.Context, log *slog.Logger) {
-	var wg sync.WaitGroup
-	for _, n := range rt.next {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, probeLimit)
-			defer cancel()
-			caps, err := n.Probe(ctx)
-			if err != nil {
-				n.failed.Store(&err)
-				log.Warn("upstream_unreachable", "upstream", n.label(), "error", err.Error())
-				return
-			}
-			n.learn(caps)
-		})
-	}
-	wg.Wait()
-}
-
-// keywords is what can be offered to clients: what the upstreams of all routes have in common. An upstream that was
-// never reached offers nothing.
-func (rt *Runtime) keywords() []string {
-	size, eightBit, utf8, dsn := int64(rt.Config.Limits.Message), true, true, true
-	offersSize := true
-	for _, n := range rt.next {
-		caps := n.caps.Load()
-		if caps == nil {
-			return nil
-		}
-		eightBit = eightBit && caps.EightBit
-		utf8 = utf8 && caps.SMTPUTF8
-		dsn = dsn && caps.DSN
-		offersSize = offersSize && caps.Size
-		if caps.MaxSize > 0 {
-			size = min(size, caps.MaxSize)
-		}
-	}
-	var words []string
-	for _, w := range []struct {
-		offered bool
-		keyword string
-	}{
-		{offersSize, fmt.Sprintf("SIZE %d", size)},
-		{eightBit, "8BITMIME"},
-		{utf8 && eightBit, "SMTPUTF8"},
-		{dsn, "DSN"},
-	} {
-		if w.offered {
-			words = append(words, w.keyword)
-		}
-	}
-	return words
-}
-
 // wantsName reports whether an upstream is told the client's host name.
 func (rt *Runtime) wantsName() bool {
 	return slices.ContainsFunc(rt.next, func(n *nextHop) bool {
-		caps := n.caps.Load()
+		caps := n.health.caps.Load()
 		return caps != nil && len(caps.XClient)+len(caps.XForward) > 0
 	})
 }

@@ -31,6 +31,7 @@ type Server struct {
 
 	log       *slog.Logger
 	runtime   atomic.Pointer[Runtime]
+	woken     chan struct{} // by wakeProbing
 	smtp      *smtp.Server
 	listeners []boundListener
 	strangers *lru.Cache[string, refusedRcpt]
@@ -88,7 +89,8 @@ func NewServer(rt *Runtime, logger *slog.Logger) (*Server, error) {
 	if note != "" {
 		logger.Warn("store_moved_aside", "note", note)
 	}
-	s := &Server{log: logger, strangers: strangers, memory: remembered, known: known}
+	s := &Server{log: logger, woken: make(chan struct{}, 1), strangers: strangers, memory: remembered, known: known}
+	rt.log, rt.wake = logger, s.wakeProbing
 	s.runtime.Store(rt)
 	s.metrics = newMetrics(s)
 	s.base, s.cancel = context.WithCancel(context.Background())
@@ -217,8 +219,9 @@ func (l Limits) wire() wire.Limits {
 func (s *Server) Serve(ctx context.Context) error {
 	s.serveMonitor()
 	rt := s.runtime.Load()
-	rt.probe(ctx, s.log)
+	rt.probe(ctx)
 	s.wg.Go(func() { s.keepProbing(ctx) })
+	s.wg.Go(func() { s.keepTesting(ctx) })
 	for _, l := range s.listeners {
 		s.log.Info("listening", "address", l.inner.Addr().String(), "upstream", rt.fallback.name, "observe", rt.Config.Observe)
 		s.wg.Go(func() {
@@ -231,19 +234,41 @@ func (s *Server) Serve(ctx context.Context) error {
 	return s.drain()
 }
 
-// probeEvery is how often the upstreams are asked what they offer.
-const probeEvery = time.Minute
-
+// keepProbing asks the upstreams when their time has come, until ctx ends.
 func (s *Server) keepProbing(ctx context.Context) {
-	s.runtime.Load().pipeline.SelfTest(ctx, time.Now())
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
 	for {
 		select {
+		case <-time.After(s.runtime.Load().nextProbe(time.Now())):
+			rt := s.use()
+			rt.probeDue(ctx)
+			rt.release()
+		case <-s.woken:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// wakeProbing has keepProbing look again whose time has come.
+func (s *Server) wakeProbing() {
+	select {
+	case s.woken <- struct{}{}:
+	default: // it was told already
+	}
+}
+
+// testEvery is how often the lists are tested.
+const testEvery = time.Minute
+
+func (s *Server) keepTesting(ctx context.Context) {
+	tick := time.NewTicker(testEvery)
+	defer tick.Stop()
+	for {
+		rt := s.use()
+		rt.pipeline.SelfTest(ctx, time.Now())
+		rt.release()
+		select {
 		case <-tick.C:
-			rt := s.runtime.Load()
-			rt.probe(ctx, s.log)
-			rt.pipeline.SelfTest(ctx, time.Now())
 		case <-ctx.Done():
 			return
 		}
@@ -286,8 +311,10 @@ func (s *Server) bounds(l Limits) spoolBounds {
 // Reload puts another runtime in force, which the server owns from then on: transactions under way keep the one that
 // they began with. Listeners are bound once; a change of theirs other than certificates and limits asks for a restart.
 func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
-	rt.probe(ctx, s.log)
 	old := s.runtime.Load()
+	rt.log, rt.wake = s.log, s.wakeProbing
+	rt.inherit(old)
+	rt.probe(ctx)
 	configs := make([]wire.Config, len(s.listeners))
 	s.runtime.Store(rt)
 	for i, bound := range s.listeners {
@@ -311,6 +338,7 @@ func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
 		s.log.Warn("store_unchanged", "note", "the store of the configuration changes at the next start only")
 	}
 	old.Close()
+	s.wakeProbing()
 	s.metrics.reload("ok")
 	s.log.Info("reloaded", "file", rt.Config.File, "rules", rt.ruleCount())
 	return nil

@@ -64,6 +64,7 @@ func (c *Config) validate() strict.Problems {
 	v.policy()
 	v.words()
 	v.limits()
+	v.health()
 	v.metrics()
 	slices.SortStableFunc(v.problems, func(a, b strict.Problem) int {
 		if a.Pos.Line != b.Pos.Line {

@@ -107,6 +107,7 @@ func (v *validator) certificate(path []any, index int, c Certificate) {
 func (v *validator) upstreams(path []any, list []Upstream) {
 	for i, u := range list {
 		here := append(slices.Clone(path), i)
+		v.share(here, u)
 		known := v.oneOf(append(slices.Clone(here), "client_info"), u.ClientInfo, clientInfos...)
 		if !v.reachable(append(slices.Clone(here), "address"), Upstream{Address: u.Address}) || !known {
 			continue
@@ -118,6 +119,32 @@ func (v *validator) upstreams(path []any, list []Upstream) {
 		if _, err := v.nextHop(u); err != nil {
 			v.bad(mode, "%v", err)
 		}
+	}
+}
+
+// The bounds of how upstreams share the mail.
+const (
+	maxPriority = 1000
+	maxWeight   = 1000
+)
+
+func (v *validator) share(path []any, u Upstream) {
+	if u.Priority < 0 || u.Priority > maxPriority {
+		v.bad(append(slices.Clone(path), "priority"), "priority: %d, expected a number from 0 (tried first) to %d", u.Priority, maxPriority)
+	}
+	if u.Weight < 1 || u.Weight > maxWeight {
+		v.bad(append(slices.Clone(path), "weight"), "weight: %d, expected a number from 1 to %d", u.Weight, maxWeight)
+	}
+}
+
+// health wants pauses that a probe fits into.
+func (v *validator) health() {
+	positive(v, v.Health.Interval, "health", "interval")
+	positive(v, v.Health.Timeout, "health", "timeout")
+	positive(v, int64(v.Health.Fails), "health", "fails")
+	positive(v, v.Health.Retry, "health", "retry")
+	if v.Health.Interval > 0 && v.Health.Retry > v.Health.Interval {
+		v.bad(at("health", "retry"), "retry: %v is longer than interval: %v, expected at most that", v.Health.Retry, v.Health.Interval)
 	}
 }
 

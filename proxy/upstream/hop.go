@@ -160,6 +160,7 @@ func (h *hop) connect(ctx context.Context) (*line, error) {
 func (c *conn) setUp(ctx context.Context, client *Client, tlsConfig *tls.Config) error {
 	h := c.hop
 	if v := h.proxyVersion(); v != 0 {
+		c.line.told = client != nil
 		if err := sendProxy(c.line.nc, c.line.t.Command, v, client); err != nil {
 			return c.line.fail(ctx, "proxy", false, err)
 		}

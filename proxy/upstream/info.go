@@ -108,6 +108,7 @@ func portOr(port int) string {
 // introduce tells the next hop by XCLIENT who the client is. The next hop starts anew, with a greeting, and sees EHLO from
 // the client: the name that it gave, if it can stand in a command, since a next hop that checks or logs it reads it there.
 func (c *conn) introduce(ctx context.Context) error {
+	c.line.told = true
 	reply, err := c.line.ask(ctx, "xclient", xclient(c.caps.XClient, c.client))
 	if err != nil {
 		return err

@@ -35,6 +35,7 @@ type line struct {
 	nc   net.Conn // the socket, or TLS on it
 	r    *bufio.Reader
 
+	told    bool          // the next hop was told of a client
 	more    bool          // there was more after the last reply that was awaited
 	heard   chan heard    // what the listening goroutine read; nil before listen
 	over    chan struct{} // closed when nobody awaits replies any more
@@ -168,7 +169,7 @@ func (l *line) fail(ctx context.Context, op string, offered bool, err error) err
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // the rest only follows from it
 	}
-	return &Error{Op: op, Addr: l.addr, Offered: offered, Err: err}
+	return &Error{Op: op, Addr: l.addr, Offered: offered, Told: l.told, Err: err}
 }
 
 // read is readReply with the end of file in our own words.

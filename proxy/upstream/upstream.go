@@ -151,6 +151,7 @@ type Error struct {
 	Op      string // "connect", "tls", "greeting", "ehlo", "xclient", "mail", "rcpt", "data" …
 	Addr    string // the next hop as configured
 	Offered bool   // the final dot was sent: whether the next hop has the message is in doubt
+	Told    bool   // the next hop knew for which client it was: what it did may have been meant for that one alone
 	Err     error
 }
 
