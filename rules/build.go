@@ -2,8 +2,6 @@ package rules
 
 import (
 	"math"
-
-	"postern/rules/strict"
 )
 
 // buildRule builds a rule's condition, once. One that is off is built too, so that its mistakes are found, and dropped.
@@ -17,7 +15,7 @@ func (c *compiler) buildRule(i int) {
 		return
 	}
 	when := c.build(r.file, r.rule.Mode == Shadow, r.rule.when)
-	if r.rule.Mode != Off {
+	if r.rule.Mode != Off || r.rule.PerDomain {
 		c.set.rules[i].when = when
 	}
 }
@@ -171,7 +169,7 @@ func (c *compiler) predicate(f *File, t *testExpr, p *predExpr) predicate {
 	case "matches":
 		return newMatches(c.matcher(t.src), p.patterns)
 	case "in":
-		return &inPred{index: c.index(f, t, p.list)}
+		return &inPred{index: c.index(f, t, p.list), exact: t.exact}
 	case "in_net":
 		return &netPred{nets: p.nets}
 	case "length":
@@ -188,45 +186,6 @@ func (c *compiler) predicate(f *File, t *testExpr, p *predExpr) predicate {
 		return w
 	}
 	return &numberPred{span: p.span, clock: t.src.kind == clock}
-}
-
-// index makes a list ready to be looked up in, once for each view that is asked for.
-func (c *compiler) index(f *File, t *testExpr, ref *listRef) *index {
-	list := ref.list
-	if list == nil {
-		if list = c.list(f, ref.name); list == nil {
-			return &index{} // complained about already
-		}
-	}
-	key := indexKey{list: list, view: t.src.view, exact: t.exact}
-	if x := c.indexes[key]; x != nil {
-		return x
-	}
-	x := newIndex(c.listEntries(list), t.src.view, t.exact)
-	c.indexes[key] = x
-	return x
-}
-
-// listEntries reads the list's file, once.
-func (c *compiler) listEntries(l *List) []Entry {
-	if l.File == "" {
-		return l.Entries
-	}
-	entries, ok := c.entries[l]
-	if ok {
-		return entries
-	}
-	name := beside(l.Pos.File, l.File)
-	src, err := c.opt.ReadFile(name)
-	if err != nil {
-		c.Addf(l.Pos, "the list %s cannot be read: %v", l.Name, err)
-	} else {
-		var problems strict.Problems
-		entries, problems = parseListFile(name, src)
-		c.Add(problems)
-	}
-	c.entries[l] = entries
-	return entries
 }
 
 // describeTest names a test for explanations: `header Reply-To domain in freemail`.

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"postern/rules/strict"
 )
@@ -17,6 +19,10 @@ type Options struct {
 	Symbols []string
 	// ReadFile reads the files that rule files name; nil is os.ReadFile. Names are made relative to the rule file.
 	ReadFile func(name string) ([]byte, error)
+	// Overrides change rules, by their ids, without a change in their files.
+	Overrides map[string]Override
+	// PerDomain are the ids of rules that some recipient domain has in another mode. They are asked though they be off.
+	PerDomain map[string]bool
 	// Thresholds are those of the policy. A pack that assumes others is warned about. Zero values are not compared.
 	Thresholds Thresholds
 }
@@ -30,6 +36,11 @@ type Set struct {
 	auth     []string
 	warnings strict.Problems
 	opt      Options
+
+	listFiles []*listFile // the lists that stand in files
+	listDefs  []indexKey  // of the indexes in the table
+	tables    atomic.Pointer[listTable]
+	refresh   sync.Mutex
 }
 
 // A sourceDef is a source, and for a view the index of the source that it looks at.
@@ -89,7 +100,8 @@ type compiler struct {
 	files   []*File
 	byID    map[string]int // rules, by id
 	sources [3]map[source]int
-	indexes map[indexKey]*index
+	indexes map[indexKey]int
+	table   listTable
 	entries map[*List][]Entry
 	conds   map[condKey]int // index in set.conds
 	used    map[any]bool    // lists and conditions that something refers to
@@ -115,12 +127,13 @@ func Compile(files []*File, opt Options) (*Set, error) {
 	}
 	c := &compiler{
 		opt: opt, set: &Set{opt: opt}, files: files, byID: map[string]int{},
-		indexes: map[indexKey]*index{}, entries: map[*List][]Entry{}, conds: map[condKey]int{}, used: map[any]bool{},
+		indexes: map[indexKey]int{}, entries: map[*List][]Entry{}, conds: map[condKey]int{}, used: map[any]bool{},
 	}
 	for s := range c.sources {
 		c.sources[s] = map[source]int{}
 	}
 	c.collect()
+	c.overrides()
 	c.resolve()
 	if c.cycles() {
 		return nil, c.Err() // nothing that follows would end
@@ -139,6 +152,7 @@ func Compile(files []*File, opt Options) (*Set, error) {
 		return nil, err
 	}
 	c.needs()
+	c.set.tables.Store(&c.table)
 	c.set.warnings = c.warnings.Sorted()
 	return c.set, nil
 }
@@ -154,7 +168,7 @@ func (c *compiler) collect() {
 				continue
 			}
 			c.byID[r.ID] = len(c.set.rules)
-			c.set.rules = append(c.set.rules, compiledRule{rule: r, file: f})
+			c.set.rules = append(c.set.rules, compiledRule{rule: c.overridden(r), file: f})
 		}
 	}
 }
@@ -372,7 +386,7 @@ func (c *compiler) needs() {
 		}
 	}
 	for i := range c.set.rules {
-		if r := &c.set.rules[i]; r.rule.Mode != Off {
+		if r := &c.set.rules[i]; r.when != nil {
 			c.reach(r.file, r.rule.when, func(e *expr) {
 				if e.op != opTest {
 					return

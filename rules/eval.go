@@ -12,6 +12,8 @@ type Match struct {
 	Rule *Rule
 	// Score is the rule's, or that of the list entry which made it hit, where the list gives one.
 	Score int32
+	// ScorePos is where that score stands: in the rule, in what overrides it, or in a list.
+	ScorePos Pos
 	// Detail is what matched, in short. It may hold what a stranger wrote, control characters included: who shows it
 	// escapes it.
 	Detail string
@@ -57,14 +59,14 @@ func (st *state) run(asked func(*Rule) bool) Result {
 // match explains a hit. It asks the conditions again, in the order of the file and with answers at hand, so that rules
 // that don't hit pay nothing for it.
 func (st *state) match(r *compiledRule) Match {
-	m := Match{Rule: r.rule, Score: r.rule.Score}
+	m := Match{Rule: r.rule, Score: r.rule.Score, ScorePos: r.rule.ScorePos}
 	if st.preset[r.rule.ID] {
 		return m
 	}
 	var ev evidence
 	r.when.evidence(st, nil, &ev)
-	if ev.score != nil {
-		m.Score = *ev.score
+	if ev.score != nil && !r.rule.ScoreOverridden {
+		m.Score, m.ScorePos = *ev.score, ev.scorePos
 	}
 	m.Detail = strings.Join(ev.details, "; ")
 	return m

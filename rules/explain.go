@@ -219,7 +219,7 @@ func (x *explainer) test(step *Step, n *leafNode, it *itemState) {
 			continue
 		}
 		for _, p := range n.preds {
-			if f := p.find(s, i); f.text != "" || f.entry != nil {
+			if f := p.find(x.st, s, i); f.text != "" || f.entry != nil {
 				step.Found = append(step.Found, piece(s.values[i], f))
 			}
 		}

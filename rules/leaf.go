@@ -144,11 +144,11 @@ func (n *leafNode) evidence(st *state, it *itemState, ev *evidence) {
 		}
 		shown, note := s.values[i], ""
 		for _, p := range n.preds {
-			found := p.find(s, i)
+			found := p.find(st, s, i)
 			if found.text != "" {
 				shown = found.text
 			}
-			ev.addScore(found.score)
+			ev.addScore(found)
 			if found.note != "" {
 				note = found.note
 			}

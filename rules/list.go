@@ -29,6 +29,8 @@ type Entry struct {
 	Note   string
 	Line   int
 	Column int
+
+	pos Pos // with the file, set when the list is made ready
 }
 
 // UnmarshalStrict reads a list: entries, or a mapping with the key file.

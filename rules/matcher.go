@@ -56,7 +56,7 @@ func (p *matchesPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 	return False
 }
 
-func (p *matchesPred) find(s *valueSet, i int) found {
+func (p *matchesPred) find(_ *state, s *valueSet, i int) found {
 	scan := s.scan(p.matcher, i)
 	for k, n := range p.numbers {
 		if loc := scan.Find(n, p.patterns[k].re); loc != nil {
@@ -105,7 +105,7 @@ func (p *wordsPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 	return truth(slices.ContainsFunc(p.words, func(w string) bool { return p.test(v, w) }))
 }
 
-func (p *wordsPred) find(s *valueSet, i int) found {
+func (p *wordsPred) find(_ *state, s *valueSet, i int) found {
 	v := s.value(i, p.exact)
 	for _, w := range p.words {
 		if p.test(v, w) {

@@ -11,7 +11,7 @@ import (
 type predicate interface {
 	match(st *state, it *itemState, s *valueSet, i int) Truth
 	// find says what in the value made a true predicate true.
-	find(s *valueSet, i int) found
+	find(st *state, s *valueSet, i int) found
 }
 
 // found is what an operator found in a value: the piece of text, and what a list's entry says about it.
@@ -23,14 +23,18 @@ type found struct {
 	entry    *Entry // of a list
 }
 
-type inPred struct{ index *index }
-
-func (p *inPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
-	return truth(p.index.find(s.value(i, p.index.exact)) != nil)
+// inPred looks a value up in a list, by its number in the table of lists of the moment.
+type inPred struct {
+	index int
+	exact bool
 }
 
-func (p *inPred) find(s *valueSet, i int) found {
-	if e := p.index.find(s.value(i, p.index.exact)); e != nil {
+func (p *inPred) match(st *state, _ *itemState, s *valueSet, i int) Truth {
+	return truth(st.tables.indexes[p.index].find(s.value(i, p.exact)) != nil)
+}
+
+func (p *inPred) find(st *state, s *valueSet, i int) found {
+	if e := st.tables.indexes[p.index].find(s.value(i, p.exact)); e != nil {
 		return found{score: e.Score, note: e.Note, entry: e}
 	}
 	return found{}
@@ -43,7 +47,7 @@ func (p *netPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 	return truth(err == nil && p.nets.contains(a.Unmap().WithZone("")))
 }
 
-func (p *netPred) find(*valueSet, int) found { return found{} }
+func (p *netPred) find(*state, *valueSet, int) found { return found{} }
 
 // samePred compares with the values of another source: one equal to any of them will do. Empty texts are equal to none.
 type samePred struct {
@@ -68,7 +72,7 @@ func (p *samePred) match(st *state, it *itemState, s *valueSet, i int) Truth {
 	return False
 }
 
-func (p *samePred) find(*valueSet, int) found { return found{} }
+func (p *samePred) find(*state, *valueSet, int) found { return found{} }
 
 // numberPred is over, under, between and equals for numbers, and between for times of day.
 type numberPred struct {
@@ -87,7 +91,7 @@ func (p *numberPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 	return truth(err == nil && p.span.holds(n))
 }
 
-func (p *numberPred) find(*valueSet, int) found { return found{} }
+func (p *numberPred) find(*state, *valueSet, int) found { return found{} }
 
 // lengthPred asks how long a text is, in characters.
 type lengthPred struct{ span span }
@@ -96,7 +100,7 @@ func (p *lengthPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 	return truth(p.span.holds(int64(utf8.RuneCountInString(s.values[i]))))
 }
 
-func (p *lengthPred) find(*valueSet, int) found { return found{} }
+func (p *lengthPred) find(*state, *valueSet, int) found { return found{} }
 
 // networks is a set of networks given in place; there are few.
 type networks []netip.Prefix

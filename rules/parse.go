@@ -176,6 +176,13 @@ func (p *parser) rule(n *strict.Node) (Rule, bool) {
 		p.Addf(r.Pos, "rule %s has neither score nor action (score: 0 makes it a symbol only)", r.ID)
 	}
 	p.choice(&r.Action, d.Action, "action", actions)
+	r.ScorePos, r.ModePos = r.Pos, r.Pos
+	if at := n.Get("score"); at != nil {
+		r.ScorePos = at.Pos()
+	}
+	if d.Mode != nil {
+		r.ModePos = d.Mode.Pos()
+	}
 	mode := "enforce"
 	p.choice(&mode, d.Mode, "mode", modeNames[:])
 	r.Mode = Mode(slices.Index(modeNames[:], mode))

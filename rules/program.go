@@ -18,9 +18,10 @@ type node interface {
 
 // evidence is why a rule hit.
 type evidence struct {
-	details []string
-	score   *int32 // of the list entry with the greatest weight
-	steps   int
+	details  []string
+	score    *int32 // of the list entry with the greatest weight
+	scorePos Pos    // where that entry stands
+	steps    int
 }
 
 // Limits of an explanation: pieces of evidence that are shown, and conditions that are looked at to find them.
@@ -50,9 +51,9 @@ func (ev *evidence) add(what, value, note string) {
 	}
 }
 
-func (ev *evidence) addScore(score *int32) {
-	if score != nil && (ev.score == nil || abs(*score) > abs(*ev.score)) {
-		ev.score = score
+func (ev *evidence) addScore(f found) {
+	if f.score != nil && (ev.score == nil || abs(*f.score) > abs(*ev.score)) {
+		ev.score, ev.scorePos = f.score, f.entry.pos
 	}
 }
 

@@ -66,6 +66,13 @@ type Thresholds struct{ Tag, Quarantine, Reject int32 }
 // A Mode says whether a rule's hits count.
 type Mode uint8
 
+// An Override changes the score or the mode of a rule where it is used, and not in its file.
+type Override struct {
+	Score *int32 // in hundredths; nil: as the rule has it. It stands in for scores of list entries too
+	Mode  *Mode
+	Pos   Pos
+}
+
 // The modes.
 const (
 	Enforce Mode = iota
@@ -89,6 +96,11 @@ type Rule struct {
 	Description string
 	Pos         Pos // of the rule's id
 	Tests       []Test
+
+	// Where the score and the mode in force stand: in the rule, or in what overrides it.
+	ScorePos, ModePos Pos
+	ScoreOverridden   bool
+	PerDomain         bool // some recipient domain has it in another mode, so it is asked though it be off
 
 	when *expr
 }

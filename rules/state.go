@@ -13,6 +13,7 @@ import (
 type state struct {
 	ctx      context.Context
 	set      *Set
+	tables   *listTable // the lists as they were when the message came
 	subject  Subject
 	sets     []valueSet
 	lists    [3][]*itemState // by scope
@@ -26,7 +27,7 @@ type state struct {
 
 func newState(ctx context.Context, set *Set, subject Subject) *state {
 	return &state{
-		ctx: ctx, set: set, subject: subject,
+		ctx: ctx, set: set, tables: set.tables.Load(), subject: subject,
 		sets:  make([]valueSet, len(set.sources[ofMessage])),
 		conds: make([]Truth, len(set.conds)), condDone: make([]bool, len(set.conds)),
 		rules: make([]Truth, len(set.rules)), ruleDone: make([]bool, len(set.rules)),
