@@ -71,15 +71,17 @@ func ruleFindings(res rules.Result) []Finding {
 	for _, hit := range res.Hits {
 		r := hit.Rule
 		findings = append(findings, Finding{
-			Symbol:  r.ID,
-			Score:   Score(hit.Score), // a list entry's own score replaces the rule's
-			Detail:  hit.Detail,
-			Pos:     r.Pos,
-			Shadow:  r.Mode == rules.Shadow,
-			Force:   ActionNamed(r.Action),
-			Reply:   r.Reply,
-			Malware: r.Malware,
-			Refuse:  r.Refuse,
+			Symbol:   r.ID,
+			Score:    Score(hit.Score), // a list entry's own score replaces the rule's
+			ScorePos: hit.ScorePos,
+			Dormant:  r.Mode == rules.Off,
+			Detail:   hit.Detail,
+			Pos:      r.Pos,
+			Shadow:   r.Mode == rules.Shadow,
+			Force:    ActionNamed(r.Action),
+			Reply:    r.Reply,
+			Malware:  r.Malware,
+			Refuse:   r.Refuse,
 		})
 	}
 	return findings
@@ -91,7 +93,8 @@ type Refuser interface {
 }
 
 // Refusals awaits the checks that may refuse before DATA, evaluates the rules that may (set may be nil), and gives the
-// findings that ask for it. Without any such check or rule it waits for nothing.
+// findings that ask for it, those of shadow rules too: the recipient's domain may have them otherwise. Without any such check
+// or rule it waits for nothing.
 func (r *Run) Refusals(ctx context.Context, set *rules.Set, rcpts []Rcpt) []Finding {
 	asks := set != nil && len(set.Refusals()) > 0
 	s := &subject{ctx: ctx, in: r.in}
@@ -136,7 +139,7 @@ func (r *Run) BannerRefusal(ctx context.Context) (Finding, bool) {
 
 func appendRefusals(list, findings []Finding) []Finding {
 	for _, f := range findings {
-		if f.Refuse && !f.Shadow {
+		if f.Refuse {
 			list = append(list, f)
 		}
 	}
@@ -485,7 +488,7 @@ func (s *subject) Message(part string) rules.Answer {
 func (s *subject) Symbol(name string) (count int, score int32, unknown bool) {
 	for _, f := range s.findings {
 		if !f.Shadow && matchesSymbol(name, f.Symbol) {
-			count++
+			count += max(f.Count, 1)
 			score += int32(f.Score)
 		}
 	}

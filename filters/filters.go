@@ -159,6 +159,10 @@ type Finding struct {
 	Malware bool      // precedes a local accept
 	Refuse  bool      // may refuse before DATA
 	Banner  bool      // may refuse in place of the banner
+
+	ScorePos rules.Pos // where a rule's score stands: in the rule, in a list, or in what overrides it
+	Dormant  bool      // of a rule that is off but for some recipient domains
+	Count    int       // for how many this one stands; 0 is one
 }
 
 // An Action is what is done with a message.

@@ -17,8 +17,9 @@ import (
 
 // ContentConfig names the rule files.
 type ContentConfig struct {
-	Rules []string `yaml:"rules"` // files or patterns, relative to the configuration's folder
-	Packs []string `yaml:"packs"` // packs that ship with Postern
+	Rules     []string      `yaml:"rules"` // files or patterns, relative to the configuration's folder
+	Packs     []string      `yaml:"packs"` // packs that ship with Postern
+	Overrides RuleOverrides `yaml:"overrides"`
 }
 
 func defaultContentConfig() ContentConfig {
@@ -31,6 +32,7 @@ type RuleOptions struct {
 	Pos        func(path ...any) strict.Pos // where a key below `content:` stands in the configuration
 	Symbols    []string                     // what the checks can yield
 	Thresholds Thresholds                   // the policy's, to compare with what packs assume
+	Domains    map[string]RuleOverrides     // the overrides of recipient domains
 }
 
 // LoadRules reads, parses and compiles the configured packs and files. The error is of type [strict.Problems] and
@@ -51,7 +53,9 @@ func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
 	if err := l.problems.Err(); err != nil {
 		return nil, err
 	}
-	return rules.Compile(l.parsed, rules.Options{
+	set, err := rules.Compile(l.parsed, rules.Options{
+		Overrides: cfg.Overrides.compiled(),
+		PerDomain: perDomain(opt.Domains),
 		KnownSymbol: func(name string) bool {
 			return slices.ContainsFunc(opt.Symbols, func(pattern string) bool {
 				return matchesSymbol(pattern, name) || matchesSymbol(name, pattern)
@@ -64,6 +68,13 @@ func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
 			Reject:     int32(opt.Thresholds.Reject),
 		},
 	})
+	if err != nil {
+		return nil, err
+	}
+	if err := unknownRules(set, opt.Domains).Err(); err != nil {
+		return nil, err
+	}
+	return set, nil
 }
 
 // A ruleLoader reads rule files and gathers what is wrong with them.

@@ -24,7 +24,8 @@ const (
 // A Policy turns evidence into a verdict. It is immutable.
 type Policy struct {
 	Default    Thresholds
-	ByDomain   map[string]Thresholds // per recipient domain, in A-labels and lower case
+	ByDomain   map[string]Thresholds    // per recipient domain, in A-labels and lower case
+	Rules      map[string]RuleOverrides // likewise: scores and modes of rules
 	Split      Split
 	Postmaster Action // the severest action on mail that goes to postmaster or abuse only
 	Bounces    Action // the severest action on mail with the null reverse-path
@@ -53,11 +54,7 @@ func (p *Policy) For(domain string) Thresholds {
 	if len(p.ByDomain) == 0 {
 		return p.Default
 	}
-	name := strings.TrimSuffix(strings.ToLower(domain), ".")
-	if ascii, ok := asciiDomain(name); ok {
-		name = ascii
-	}
-	if t, ok := p.ByDomain[name]; ok {
+	if t, ok := p.ByDomain[policyDomain(domain)]; ok {
 		return t
 	}
 	return p.Default
@@ -67,7 +64,27 @@ func (p *Policy) For(domain string) Thresholds {
 // forced action, score.
 //
 // A forced quarantine, defer or reject is final; a forced tag is the least that happens, the score may ask for more.
+//
+// Recipients whose domains have rules with other scores or modes are judged apart, and the mildest verdict is everyone's; the
+// findings are then as that domain has them, so that they add up to the score.
 func (p *Policy) Decide(c Case) Verdict {
+	var mildest Verdict
+	for i, g := range p.groups(c.Rcpts) {
+		own := c
+		own.Rcpts, own.Findings = g.rcpts, g.rules.seen(c.Findings)
+		v := p.decide(own)
+		if i == 0 || v.severity() < mildest.severity() {
+			mildest = v
+		}
+	}
+	return mildest
+}
+
+// severity is the action that is taken, or would be without observe.
+func (v *Verdict) severity() Action { return max(v.Action, v.Would) }
+
+// decide is Decide for recipients whose rules have the same scores and modes.
+func (p *Policy) decide(c Case) Verdict {
 	v := Verdict{Findings: c.Findings, Score: sum(c.Findings), Limit: p.limit(c)}
 	switch malware, accept, forced := strongest(c.Findings); {
 	case c.Refusal != nil:
@@ -95,9 +112,14 @@ func (p *Policy) Decide(c Case) Verdict {
 	return v
 }
 
-// RefuseEarly decides on the findings that ask for a refusal before DATA: the first one is the reason. Nothing is
+// RefuseEarly decides, for one recipient or none, on the findings that ask for a refusal before DATA: the first one is the reason. Nothing is
 // refused when observing, and postmaster, abuse and bounces have their exceptions here as after DATA.
 func (p *Policy) RefuseEarly(c Case) Verdict {
+	own := RuleOverrides(nil)
+	if len(c.Rcpts) > 0 {
+		own = p.ownRules(c.Rcpts[0].To.Domain)
+	}
+	c.Findings = slices.DeleteFunc(slices.Clone(own.seen(c.Findings)), func(f Finding) bool { return f.Shadow })
 	v := Verdict{Findings: c.Findings, Score: sum(c.Findings)}
 	if len(c.Findings) == 0 {
 		return v

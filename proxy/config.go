@@ -18,26 +18,26 @@ import (
 
 // Config is the whole configuration file. docs/configuration.md describes every key.
 type Config struct {
-	Hostname   string                `yaml:"hostname"`
-	Contact    string                `yaml:"contact"`
-	Domains    Domains               `yaml:"domains"`
-	Observe    bool                  `yaml:"observe"`
-	Networks   Networks              `yaml:"networks"`
-	Listen     []Listen              `yaml:"listen"`
-	Upstream   []Upstream            `yaml:"upstream"`
-	Routes     []Route               `yaml:"routes"`
-	DNS        DNS                   `yaml:"dns"`
-	Filters    filters.Config        `yaml:"filters"`
-	Policy     Policy                `yaml:"policy"`
-	Policies   map[string]Thresholds `yaml:"policies"`
-	Quarantine string                `yaml:"quarantine"`
-	Subject    string                `yaml:"subject_tag"`
-	Health     Health                `yaml:"health"`
-	Budget     Budget                `yaml:"budget"`
-	Limits     Limits                `yaml:"limits"`
-	Log        Log                   `yaml:"log"`
-	Store      Store                 `yaml:"store"`
-	Metrics    Metrics               `yaml:"metrics"`
+	Hostname   string                  `yaml:"hostname"`
+	Contact    string                  `yaml:"contact"`
+	Domains    Domains                 `yaml:"domains"`
+	Observe    bool                    `yaml:"observe"`
+	Networks   Networks                `yaml:"networks"`
+	Listen     []Listen                `yaml:"listen"`
+	Upstream   []Upstream              `yaml:"upstream"`
+	Routes     []Route                 `yaml:"routes"`
+	DNS        DNS                     `yaml:"dns"`
+	Filters    filters.Config          `yaml:"filters"`
+	Policy     Policy                  `yaml:"policy"`
+	Policies   map[string]DomainPolicy `yaml:"policies"`
+	Quarantine string                  `yaml:"quarantine"`
+	Subject    string                  `yaml:"subject_tag"`
+	Health     Health                  `yaml:"health"`
+	Budget     Budget                  `yaml:"budget"`
+	Limits     Limits                  `yaml:"limits"`
+	Log        Log                     `yaml:"log"`
+	Store      Store                   `yaml:"store"`
+	Metrics    Metrics                 `yaml:"metrics"`
 
 	File string `yaml:"-"` // where it was read from; "" for the embedded default
 	doc  *strict.Doc
@@ -125,6 +125,12 @@ type Thresholds struct {
 	Tag        float64 `yaml:"tag"`
 	Quarantine float64 `yaml:"quarantine"`
 	Reject     float64 `yaml:"reject"`
+}
+
+// DomainPolicy is what is different for a recipient domain.
+type DomainPolicy struct {
+	Thresholds `yaml:",inline"`
+	Rules      filters.RuleOverrides `yaml:"rules"`
 }
 
 // Policy is what the score and the exceptions lead to.

@@ -55,6 +55,9 @@ func (w keyWalker) walk(path string, v reflect.Value) {
 	case Certificates:
 		w.walk(path, reflect.ValueOf(Certificate{}))
 		return
+	case filters.RuleOverrides:
+		w.keys[path] = "`{}`"
+		return
 	case filters.Scores:
 		w.keys[path] = scoresText(x)
 		return

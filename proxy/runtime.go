@@ -96,6 +96,7 @@ func (rt *Runtime) loadRules(ctx context.Context, opt RuntimeOptions) error {
 		Pos:        func(path ...any) strict.Pos { return cfg.pos(append([]any{"filters", "content"}, path...)...) },
 		Symbols:    filters.Symbols(cfg.Filters),
 		Thresholds: cfg.policy().Default,
+		Domains:    cfg.policy().Rules,
 	})
 	if err != nil {
 		return err
@@ -199,6 +200,7 @@ func (c *Config) policy() *filters.Policy {
 	p := &filters.Policy{
 		Default:    scores(c.Policy.Thresholds),
 		ByDomain:   make(map[string]filters.Thresholds, len(c.Policies)),
+		Rules:      make(map[string]filters.RuleOverrides),
 		Postmaster: filters.ActionNamed(c.Policy.Postmaster),
 		Bounces:    filters.ActionNamed(c.Policy.Bounces),
 		Observe:    c.Observe,
@@ -206,7 +208,10 @@ func (c *Config) policy() *filters.Policy {
 		Contact:    c.Contact,
 	}
 	for domain, t := range c.Policies {
-		p.ByDomain[canonicalDomain(domain)] = scores(t)
+		p.ByDomain[canonicalDomain(domain)] = scores(t.Thresholds)
+		if len(t.Rules) > 0 {
+			p.Rules[canonicalDomain(domain)] = t.Rules
+		}
 	}
 	if c.Policy.Split == "defer" {
 		p.Split = filters.SplitDefer

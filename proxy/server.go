@@ -222,6 +222,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	rt.probe(ctx)
 	s.wg.Go(func() { s.keepProbing(ctx) })
 	s.wg.Go(func() { s.keepTesting(ctx) })
+	s.wg.Go(func() { s.keepLists(ctx) })
 	for _, l := range s.listeners {
 		s.log.Info("listening", "address", l.inner.Addr().String(), "upstream", rt.fallback.name, "observe", rt.Config.Observe)
 		s.wg.Go(func() {
@@ -315,6 +316,7 @@ func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
 	rt.log, rt.wake = s.log, s.wakeProbing
 	rt.inherit(old)
 	rt.probe(ctx)
+	before := old.Rules
 	configs := make([]wire.Config, len(s.listeners))
 	s.runtime.Store(rt)
 	for i, bound := range s.listeners {
@@ -340,7 +342,7 @@ func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
 	old.Close()
 	s.wakeProbing()
 	s.metrics.reload("ok")
-	s.log.Info("reloaded", "file", rt.Config.File, "rules", rt.ruleCount())
+	s.log.Info("reloaded", append([]any{"file", rt.Config.File, "rules", rt.ruleCount()}, ruleChanges(before, rt.Rules)...)...)
 	return nil
 }
 

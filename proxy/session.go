@@ -398,7 +398,7 @@ func (s *session) together(path filters.Path, rt *route) *reply {
 		return ptr(refuse("route", 452, "4.5.3", "That recipient is on another server, send to it in a message of its own"))
 	}
 	policy := tx.rt.policy
-	if policy.Split == filters.SplitDefer && policy.For(path.Domain) != policy.For(tx.rcpts[0].To.Domain) {
+	if policy.Split == filters.SplitDefer && !policy.Same(path.Domain, tx.rcpts[0].To.Domain) {
 		return ptr(refuse("policy", 452, "4.5.3", "That recipient is under another policy, send to it in a message of its own"))
 	}
 	return nil

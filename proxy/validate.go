@@ -193,7 +193,7 @@ func (v *validator) policy() {
 			v.bad(here, "%s has a policy already, expected one: it stands there as %s too", domain, first)
 		}
 		seen[canonicalDomain(domain)] = domain
-		v.thresholds(here, v.Policies[domain])
+		v.thresholds(here, v.Policies[domain].Thresholds)
 	}
 	v.oneOf(at("policy", "split"), v.Policy.Split, "lenient", "defer")
 	v.oneOf(at("policy", "postmaster"), v.Policy.Postmaster, "accept", "tag", "quarantine", "defer", "reject")

@@ -160,7 +160,7 @@ func (p *parser) rule(n *strict.Node) (Rule, bool) {
 	if n.Kind() != strict.Mapping {
 		return Rule{}, false
 	}
-	r := Rule{Malware: d.Malware, Refuse: d.Refuse, Pos: d.Pos}
+	r := Rule{Malware: d.Malware, Refuse: d.Refuse, Pos: d.Pos, print: fingerprint(n)}
 	switch {
 	case d.ID == nil:
 		p.Addf(d.Pos, "a rule without id, expected id: NAME")

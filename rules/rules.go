@@ -102,7 +102,8 @@ type Rule struct {
 	ScoreOverridden   bool
 	PerDomain         bool // some recipient domain has it in another mode, so it is asked though it be off
 
-	when *expr
+	when  *expr
+	print uint64 // see fingerprint
 }
 
 // A Test is a message that a rule must hit, or must not.
