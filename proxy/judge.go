@@ -311,6 +311,7 @@ func (s *session) bodyFor(tx *transaction, more []message.Field) func() upstream
 			if !tx.attempt.offer() {
 				return errTwin
 			}
+			s.foretell(tx)
 			return nil
 		}}
 	}

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 
 	"postern/filters"
 	"postern/proxy/upstream"
@@ -53,6 +56,29 @@ func (tx *transaction) firstAnswer() upstream.Reply {
 func (tx *transaction) twin() reply {
 	tx.verdict.Action, tx.verdict.By = filters.Defer, "in_flight"
 	return withID(refuse("in_flight", 451, "4.3.0", "The same message is just being delivered on another connection, please try again later"), tx.id)
+}
+
+// foretell writes the line that a recipient may be about to have the message twice. It comes before the final dot: the line
+// of the transaction comes after it, and may never be written where the process is killed in between.
+func (s *session) foretell(tx *transaction) {
+	var again []string
+	for _, e := range tx.attempt.due {
+		if e.was.State == inDoubt {
+			again = append(again, shown(e.to.String()))
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	line := attrs{}
+	line.add("v", slog.IntValue(logVersion))
+	line.text("ip", addrString(s.judgedIP(tx)))
+	line.text("id", tx.id)
+	line.text("redelivery", inDoubt)
+	line.foreign("mail_from", tx.mailFrom)
+	line.foreign("rcpt_to", strings.Join(again, ","))
+	line.foreign("message_id", tx.headerValue("Message-ID"))
+	s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "redelivery", line.list...)
 }
 
 // remember has the memory write down what became of the message, and gives the reply that is true of all recipients:

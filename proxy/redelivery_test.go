@@ -334,6 +334,48 @@ func TestOutcomeInDoubt(t *testing.T) {
 	wantLine(t, lines[4], "action=accept", "!redelivery")
 }
 
+// TestDoubtIsForetold: the log says that a recipient may have a message twice before the next hop has it twice.
+func TestDoubtIsForetold(t *testing.T) {
+	t.Parallel()
+	dot, over := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var mu sync.Mutex
+	n := 0
+	sink := peertest.StartSink(t, peertest.Sink{Script: func(e peertest.Event) peertest.Answer {
+		if e.Verb != "." {
+			return peertest.Answer{}
+		}
+		mu.Lock()
+		n++
+		first := n == 1
+		mu.Unlock()
+		if first {
+			return peertest.Answer{Close: true}
+		}
+		once.Do(func() { close(dot) })
+		<-over
+		return peertest.Answer{}
+	}})
+	defer close(over)
+	p := inFrontOfSink(t, sink, false, "")
+	c := greet(t, p)
+	deliver(t, c, 451, "alice@example.org")
+	if lines := p.events("redelivery"); len(lines) > 0 {
+		t.Errorf("foretold at the first attempt: %q", lines)
+	}
+	offer(c, twinMessage, "", "bob@example.org", "alice@example.org")
+	select {
+	case <-dot:
+	case <-time.After(30 * time.Second):
+		t.Fatal("waited in vain for the message to be offered again")
+	}
+	lines := p.events("redelivery")
+	if len(lines) != 1 {
+		t.Fatalf("%d lines, want 1: %q", len(lines), lines)
+	}
+	wantLine(t, lines[0], "redelivery=in_doubt", `rcpt_to="alice@example.org"`, `message_id="<once@good.example>"`, "!bob")
+}
+
 // TestDefiniteRefusalIsForgotten: a message that was refused, or not offered at all, is not in doubt.
 func TestDefiniteRefusalIsForgotten(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 )
@@ -61,6 +60,17 @@ func (b *book) miss(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.missed = append(b.missed, name)
+}
+
+// hit notes what befell all messages that are under way.
+func (b *book) hit(where string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range b.accounts {
+		if a.tries > 0 && len(a.told) < len(a.rcpts) {
+			a.cause.where, a.cause.kind = where, "kill"
+		}
+	}
 }
 
 // settled notes a final answer for recipients.
@@ -145,11 +155,12 @@ func (a *account) judge(n int, inDoubt map[string]bool) outcome {
 	return atOnce
 }
 
-// readDoubts finds in the log for which messages and recipients it says redelivery=in_doubt.
+// readDoubts finds in the log for which messages and recipients it says, before the message is handed on again, that it is
+// in doubt.
 func readDoubts(log string) map[string]bool {
 	found := make(map[string]bool)
 	for line := range strings.Lines(log) {
-		if !strings.Contains(line, " event=message ") || !slices.Contains(strings.Split(logValue(line, "redelivery"), ","), "in_doubt") {
+		if !strings.Contains(line, " event=redelivery ") || logValue(line, "redelivery") != "in_doubt" {
 			continue
 		}
 		id, _, _ := strings.Cut(strings.TrimPrefix(logValue(line, "message_id"), "<"), "@")

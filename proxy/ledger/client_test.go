@@ -21,7 +21,8 @@ type client struct {
 	from    string
 	helo    string
 	book    *book
-	afterTx func() // called after each attempt
+	afterTx func()            // called after each attempt
+	at      func(step string) // called at each step, if not nil
 }
 
 // A clientFault is what a client does wrong in its first attempt.
@@ -41,6 +42,7 @@ type talk struct {
 	fault *clientFault
 	fired *bool
 	slow  bool // octet by octet from here on
+	at    func(step string)
 }
 
 // deliver sends a message until every recipient has a final answer, or patience is at its end. The fault, and what else is
@@ -58,7 +60,7 @@ func (c *client) deliver(a *account, fault *clientFault) {
 		}
 		fault = nil
 		pause(wait)
-		wait = min(2*wait, 200*time.Millisecond)
+		wait = min(2*wait, 100*time.Millisecond)
 	}
 }
 
@@ -69,7 +71,7 @@ func (c *client) attempt(a *account, rcpts []string, fault *clientFault) {
 	if err != nil {
 		return
 	}
-	t := &talk{conn: conn, text: textproto.NewReader(bufio.NewReader(conn)), fault: fault, fired: &a.fired}
+	t := &talk{conn: conn, text: textproto.NewReader(bufio.NewReader(conn)), fault: fault, fired: &a.fired, at: c.at}
 	defer func() { t.conn.Close() }()
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return
@@ -336,6 +338,9 @@ func (t *talk) peek() {
 
 // act does what the fault says, if its step has come. An error says that the attempt is over.
 func (t *talk) act(step string) error {
+	if t.at != nil {
+		t.at(step)
+	}
 	if t.fault == nil || t.fault.step != step {
 		return nil
 	}

@@ -58,7 +58,7 @@ func TestFaults(t *testing.T) {
 	}
 	wg.Wait()
 	p.finish()
-	b.report(t, "faults", p.log())
+	b.report(t, fmt.Sprintf("%d faults", len(chosen)), "faults", p.log())
 }
 
 // choose takes n of the points, by the seed.

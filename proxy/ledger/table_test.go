@@ -34,9 +34,9 @@ func (t *tally) add(row string, outcomes []outcome) {
 }
 
 // table is the tally as Markdown.
-func (t *tally) table(first string) string {
+func (t *tally) table(first, unit string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| %s | points |", first)
+	fmt.Fprintf(&b, "| %s | %s |", first, unit)
 	for _, c := range columns {
 		fmt.Fprintf(&b, " %s |", strings.ToLower(string(c)))
 	}
@@ -61,7 +61,7 @@ func (t *tally) table(first string) string {
 }
 
 // report judges all accounts, prints the tables, and fails the test where a promise was broken.
-func (b *book) report(t *testing.T, title, log string) {
+func (b *book) report(t *testing.T, title, unit, log string) {
 	t.Helper()
 	inDoubt := readDoubts(log)
 	byPlace, byKind := newTally(), newTally()
@@ -90,7 +90,7 @@ func (b *book) report(t *testing.T, title, log string) {
 	for _, name := range b.missed {
 		t.Errorf("%s: the fault was not met", name)
 	}
-	text := fmt.Sprintf("### %s (seed %d)\n\n%s\n%s\n", title, seed, byPlace.table("where"), byKind.table("fault"))
+	text := fmt.Sprintf("### %s, seed %d\n\n%s\n%s\n", title, seed, byPlace.table("where", unit), byKind.table("fault", unit))
 	t.Logf("by recipient:\n%s", text)
 	writeTable(t, text)
 }
