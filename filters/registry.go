@@ -12,16 +12,17 @@ import (
 
 // Config is the `filters:` section of the configuration.
 type Config struct {
-	Iprev    CheckConfig[IprevConfig]    `yaml:"iprev"`
-	Helo     CheckConfig[HeloConfig]     `yaml:"helo"`
-	SPF      CheckConfig[SPFConfig]      `yaml:"spf"`
-	MailFrom CheckConfig[MailFromConfig] `yaml:"mailfrom"`
-	DKIM     CheckConfig[DKIMConfig]     `yaml:"dkim"`
-	ARC      CheckConfig[ARCConfig]      `yaml:"arc"`
-	DMARC    CheckConfig[DMARCConfig]    `yaml:"dmarc"`
-	DNSBL    CheckConfig[DNSBLConfig]    `yaml:"dnsbl"`
-	Defects  CheckConfig[DefectsConfig]  `yaml:"defects"`
-	Content  CheckConfig[ContentConfig]  `yaml:"content"`
+	Iprev      CheckConfig[IprevConfig]      `yaml:"iprev"`
+	Helo       CheckConfig[HeloConfig]       `yaml:"helo"`
+	SPF        CheckConfig[SPFConfig]        `yaml:"spf"`
+	MailFrom   CheckConfig[MailFromConfig]   `yaml:"mailfrom"`
+	DKIM       CheckConfig[DKIMConfig]       `yaml:"dkim"`
+	ARC        CheckConfig[ARCConfig]        `yaml:"arc"`
+	DMARC      CheckConfig[DMARCConfig]      `yaml:"dmarc"`
+	DNSBL      CheckConfig[DNSBLConfig]      `yaml:"dnsbl"`
+	Defects    CheckConfig[DefectsConfig]    `yaml:"defects"`
+	Classifier CheckConfig[ClassifierConfig] `yaml:"classifier"`
+	Content    CheckConfig[ContentConfig]    `yaml:"content"`
 }
 
 // CheckConfig is what every check has, and beside it what only this one has.
@@ -57,32 +58,34 @@ func decodeWord[T ~uint8](n *strict.Node, into *T, words ...string) strict.Probl
 // DefaultConfig is the filters section of an empty configuration: every check on, none of them fatal.
 func DefaultConfig() Config {
 	return Config{
-		Iprev:    on(defaultIprevConfig),
-		Helo:     on(defaultHeloConfig),
-		SPF:      on(defaultSPFConfig),
-		MailFrom: on(defaultMailFromConfig),
-		DKIM:     on(defaultDKIMConfig),
-		ARC:      on(defaultARCConfig),
-		DMARC:    on(defaultDMARCConfig),
-		DNSBL:    on(defaultDNSBLConfig),
-		Defects:  on(defaultDefectsConfig),
-		Content:  on(defaultContentConfig),
+		Iprev:      on(defaultIprevConfig),
+		Helo:       on(defaultHeloConfig),
+		SPF:        on(defaultSPFConfig),
+		MailFrom:   on(defaultMailFromConfig),
+		DKIM:       on(defaultDKIMConfig),
+		ARC:        on(defaultARCConfig),
+		DMARC:      on(defaultDMARCConfig),
+		DNSBL:      on(defaultDNSBLConfig),
+		Defects:    on(defaultDefectsConfig),
+		Classifier: on(defaultClassifierConfig),
+		Content:    on(defaultContentConfig),
 	}
 }
 
 // TimeLimits are the limits of the checks by name.
 func (c Config) TimeLimits() map[string]time.Duration {
 	return map[string]time.Duration{
-		"iprev":    c.Iprev.Limit,
-		"helo":     c.Helo.Limit,
-		"spf":      c.SPF.Limit,
-		"mailfrom": c.MailFrom.Limit,
-		"dkim":     c.DKIM.Limit,
-		"arc":      c.ARC.Limit,
-		"dmarc":    c.DMARC.Limit,
-		"dnsbl":    c.DNSBL.Limit,
-		"defects":  c.Defects.Limit,
-		"content":  c.Content.Limit,
+		"iprev":      c.Iprev.Limit,
+		"helo":       c.Helo.Limit,
+		"spf":        c.SPF.Limit,
+		"mailfrom":   c.MailFrom.Limit,
+		"dkim":       c.DKIM.Limit,
+		"arc":        c.ARC.Limit,
+		"dmarc":      c.DMARC.Limit,
+		"dnsbl":      c.DNSBL.Limit,
+		"defects":    c.Defects.Limit,
+		"classifier": c.Classifier.Limit,
+		"content":    c.Content.Limit,
 	}
 }
 
@@ -109,7 +112,15 @@ func chain(cfg Config, r dns.Lookuper, rules bool, log *slog.Logger) []Stage {
 		domainLists(cfg.DNSBL, lists, dnsblFrom),
 		domainLists(cfg.DNSBL, lists, dnsblDKIM),
 		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c, rules) }),
+		classifierStage(cfg.Classifier, log),
 	}
+}
+
+// classifierStage is off where no model is configured.
+func classifierStage(cfg CheckConfig[ClassifierConfig], log *slog.Logger) Stage {
+	s := stage(cfg, func(c ClassifierConfig) Check { return newClassifier(c, log) })
+	s.Off = s.Off || cfg.Own.Model == ""
+	return s
 }
 
 func stage[T any](cfg CheckConfig[T], build func(T) Check) Stage {
