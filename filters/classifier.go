@@ -72,6 +72,15 @@ func (s *ClassifierScores) UnmarshalStrict(n *strict.Node) strict.Problems {
 	return problems
 }
 
+// String writes the table as it stands in the configuration.
+func (s ClassifierScores) String() string {
+	rows := make([]string, len(s))
+	for i, row := range s {
+		rows[i] = fmt.Sprintf("{from: %g, score: %g}", row.From, row.Score)
+	}
+	return "[" + strings.Join(rows, ", ") + "]"
+}
+
 // score looks a probability up.
 func (s ClassifierScores) score(probability float64) Score {
 	i, found := slices.BinarySearchFunc(s, probability*100, func(row ClassifierRow, percent float64) int {
@@ -102,6 +111,7 @@ type classifier struct {
 // loadedModel is a model and the file that it was read from.
 type loadedModel struct {
 	model   *model.Model // nil: there was none to be read
+	err     error        // why there is none, though there is a file
 	info    fs.FileInfo  // nil: there was no file
 	checked time.Time
 }
@@ -170,7 +180,7 @@ func reasons(title string, list []model.Reason) string {
 func (c *classifier) load(now time.Time) (*model.Model, error) {
 	last := c.current.Load()
 	if last != nil && (now.Sub(last.checked) < modelCheck && !now.Before(last.checked) || !c.loading.TryLock()) {
-		return last.model, nil
+		return last.model, last.err
 	}
 	if last == nil {
 		c.loading.Lock()
@@ -179,30 +189,33 @@ func (c *classifier) load(now time.Time) (*model.Model, error) {
 	if last = c.current.Load(); last == nil {
 		last = &loadedModel{}
 	}
-	next := &loadedModel{model: last.model, info: last.info, checked: now}
+	next := c.look(*last)
+	next.checked = now
+	c.current.Store(&next)
+	return next.model, next.err
+}
+
+// look reads the file if it is another one than last time.
+func (c *classifier) look(last loadedModel) loadedModel {
 	info, err := os.Stat(c.cfg.Model)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // nothing was learned yet
-		c.current.Store(next)
-		return next.model, nil
+		return last
 	case err == nil && last.info != nil && os.SameFile(info, last.info) && info.ModTime().Equal(last.info.ModTime()):
-		c.current.Store(next)
-		return next.model, nil
-	case err == nil:
-		next.info = info
-		var m *model.Model
-		if m, err = model.Load(c.cfg.Model); err == nil {
-			next.model = m
-			c.log.Info("the model was read", "event", "model_read", "file", c.cfg.Model, "ham", m.Ham, "spam", m.Spam, "ready", m.Ready())
-		}
+		return last
 	}
-	c.current.Store(next)
-	if err != nil {
-		c.log.Warn("the model can't be read", "event", "model_unreadable", "file", c.cfg.Model, "error", err)
-		if next.model == nil {
-			next.info = nil // so that each message says it, until there is one
-			return nil, err
-		}
+	var m *model.Model
+	if err == nil {
+		m, err = model.Load(c.cfg.Model)
 	}
-	return next.model, nil
+	if err == nil {
+		c.log.Info("the model was read", "event", "model_read", "file", c.cfg.Model, "ham", m.Ham, "spam", m.Spam, "ready", m.Ready())
+		return loadedModel{model: m, info: info}
+	}
+	c.log.Warn("the model can't be read", "event", "model_unreadable", "file", c.cfg.Model, "error", err)
+	next := loadedModel{model: last.model, info: info}
+	if next.model == nil {
+		next.err = err
+	}
+	return next
 }

@@ -61,7 +61,7 @@ func (w keyWalker) walk(path string, v reflect.Value) {
 	case filters.Scores:
 		w.keys[path] = scoresText(x)
 		return
-	case netip.Prefix, time.Duration, strict.Size, filters.OnError:
+	case netip.Prefix, time.Duration, strict.Size, filters.OnError, filters.ClassifierScores:
 		w.keys[path] = valueText(v)
 		return
 	}
@@ -108,6 +108,8 @@ func valueText(v reflect.Value) string {
 		text = []string{"pass", "tag", "defer"}[x]
 	case string:
 		text = x
+	case filters.ClassifierScores:
+		text = x.String()
 	default:
 		switch v.Kind() {
 		case reflect.Slice:

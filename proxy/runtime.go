@@ -74,7 +74,9 @@ func NewRuntime(ctx context.Context, cfg *Config, opt RuntimeOptions) (*Runtime,
 		}
 		rt.resolver, closeResolver = r, r.Close
 	}
-	pipeline, err := filters.Build(cfg.Filters, rt.resolver, rt.Rules, opt.Log)
+	checks := cfg.Filters
+	checks.Classifier.Own.Model = cfg.Path(checks.Classifier.Own.Model)
+	pipeline, err := filters.Build(checks, rt.resolver, rt.Rules, opt.Log)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("filters: %w", err), closeResolver())
 	}

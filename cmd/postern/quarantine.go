@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,14 +14,15 @@ import (
 
 var quarantineCommand = &command{
 	name:    "quarantine",
-	args:    "list | show ID | release ID... [-config FILE]",
-	summary: "list, show and release diverted messages",
+	args:    "list | show ID | release ID... | learn ID... [-config FILE]",
+	summary: "list, show and release diverted messages, and learn from them",
 	help: `
 Works on the Maildir that the configuration names as its quarantine.
 
   list           one line a message: id, time, size, sender, recipients, verdict, subject
   show ID        print the message as it is stored, its envelope on top
   release ID...  deliver the message to its recipients, unmarked, and remove it from the quarantine
+  learn ID...    teach the classifier that the messages are spam (-ham: that they are not); they stay where they are
 
 ID is the id of the log line. A message that can't be delivered to all of its recipients stays.`,
 	run: runQuarantine,
@@ -28,6 +30,7 @@ ID is the id of the log line. A message that can't be delivered to all of its re
 
 func runQuarantine(ctx context.Context, c *call) int {
 	path := c.configFlag()
+	ham := c.flags.Bool("ham", false, "learn the messages as ham")
 	verb := ""
 	if len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") {
 		verb, c.args = c.args[0], c.args[1:]
@@ -46,8 +49,12 @@ func runQuarantine(ctx context.Context, c *call) int {
 		return c.misuse("show takes one ID")
 	case verb == "release" && len(ids) == 0:
 		return c.misuse("release takes at least one ID")
-	case verb != "list" && verb != "show" && verb != "release":
-		return c.misuse("expected list, show or release")
+	case verb == "learn" && len(ids) == 0:
+		return c.misuse("learn takes at least one ID")
+	case !slices.Contains([]string{"list", "show", "release", "learn"}, verb):
+		return c.misuse("expected list, show, release or learn")
+	case *ham && verb != "learn":
+		return c.misuse("-ham goes with learn")
 	}
 	cfg, err := loadConfig(*path)
 	if err != nil {
@@ -67,6 +74,8 @@ func runQuarantine(ctx context.Context, c *call) int {
 		err = listQuarantine(c.stdout, q)
 	case "show":
 		err = showQuarantined(c.stdout, q, ids[0])
+	case "learn":
+		return c.learnQuarantined(ctx, cfg, q, ids, *ham)
 	default:
 		err = releaseAll(ctx, c.stdout, q, ids)
 	}
@@ -127,4 +136,23 @@ func releaseAll(ctx context.Context, w io.Writer, q *proxy.Quarantine, ids []str
 		fmt.Fprintf(w, "%s: delivered to %s\n", id, strings.Join(m.Rcpts, ", "))
 	}
 	return nil
+}
+
+func (c *call) learnQuarantined(ctx context.Context, cfg *proxy.Config, q *proxy.Quarantine, ids []string, ham bool) int {
+	l := &learner{call: c, ctx: ctx, file: cfg.Path(cfg.Filters.Classifier.Own.Model)}
+	if l.file == "" {
+		return c.fail(errNoModel)
+	}
+	var files []string
+	for _, id := range ids {
+		m, err := q.Find(id)
+		if err != nil {
+			return c.fail(err)
+		}
+		files = append(files, m.File)
+	}
+	if ham {
+		return l.learn(learnPaths{ham: files})
+	}
+	return l.learn(learnPaths{spam: files})
 }
