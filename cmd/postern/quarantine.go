@@ -14,7 +14,7 @@ import (
 
 var quarantineCommand = &command{
 	name:    "quarantine",
-	args:    "list | show ID | release ID... | learn ID... [-config FILE]",
+	args:    "list | show ID | release ID... | learn ID... [-ham] [-config FILE]",
 	summary: "list, show and release diverted messages, and learn from them",
 	help: `
 Works on the Maildir that the configuration names as its quarantine.
