@@ -27,6 +27,9 @@ type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
 	code := l.m.Run()
+	if builtFolder != "" {
+		os.RemoveAll(builtFolder)
+	}
 	if code != 0 {
 		return code
 	}
