@@ -31,7 +31,7 @@ import (
 // Where the recipients of a message fared differently, the ones that did not get it are marked, by reverse-path and
 // recipient, as to be served apart: the next time each is alone in its transaction and has a reply of its own.
 //
-// A store that fails must not hold mail up: every failure counts as remembering nothing, and is told to the log.
+// A store that fails must not hold mail up: what it can't write is kept in the process (see spared), and the log is told.
 type memory struct {
 	store  store.Spaces
 	claims store.Store
@@ -95,12 +95,15 @@ func openMemory(c Store, log *slog.Logger) (m *memory, note string, err error) {
 // newMemory makes a memory of a store, which it owns, and another one for the claims.
 func newMemory(spaces store.Spaces, claims store.Store, log *slog.Logger) (m *memory, err error) {
 	m = &memory{store: spaces, claims: claims, log: log, unheard: make(map[memoryKey]*sign)}
-	if m.fates, err = spaces.Space("delivery", fatesKept); err != nil {
+	fates, err := spaces.Space("delivery", fatesKept)
+	if err != nil {
 		return nil, err
 	}
-	if m.apart, err = spaces.Space("apart", apartKept); err != nil {
+	apart, err := spaces.Space("apart", apartKept)
+	if err != nil {
 		return nil, err
 	}
+	m.fates, m.apart = newSpared(fates), newSpared(apart)
 	return m, nil
 }
 

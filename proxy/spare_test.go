@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"postern/filters/store"
+)
+
+// A fullDisk is a store that can be read but, while it is full, not written.
+type fullDisk struct {
+	store.Store
+	full bool
+}
+
+var errNoRoom = errors.New("no space left on device")
+
+func (d *fullDisk) Put(key, value []byte, ttl time.Duration) error {
+	if d.full {
+		return errNoRoom
+	}
+	return d.Store.Put(key, value, ttl)
+}
+
+func (d *fullDisk) Delete(key []byte) error {
+	if d.full {
+		return errNoRoom
+	}
+	return d.Store.Delete(key)
+}
+
+// What can't be written while the disk is full is known all the same; it is told each time, and over when there is room.
+func TestSpared(t *testing.T) {
+	disk := &fullDisk{Store: store.NewMemory(store.Options{})}
+	s := newSpared(disk)
+	want := func(key, value string) {
+		t.Helper()
+		got, ok, err := s.Get([]byte(key))
+		if err != nil || string(got) != value || ok != (value != "") {
+			t.Errorf("%s: got %q, %v, %v; want %q", key, got, ok, err, value)
+		}
+	}
+	put := func(key, value string, fails bool) {
+		t.Helper()
+		if err := s.Put([]byte(key), []byte(value), time.Hour); errors.Is(err, errNoRoom) != fails || (err != nil) != fails {
+			t.Errorf("put %s: %v, want failure %v", key, err, fails)
+		}
+	}
+	put("old", "1", false)
+	put("changed", "1", false)
+	disk.full = true
+	put("new", "2", true)
+	put("changed", "2", true)
+	if err := s.Delete([]byte("old")); !errors.Is(err, errNoRoom) {
+		t.Errorf("delete: %v", err)
+	}
+	want("new", "2")
+	want("changed", "2")
+	want("old", "")
+
+	disk.full = false
+	want("old", "")
+	want("new", "2")
+	put("old", "3", false)
+	want("old", "3")
+	if err := s.Delete([]byte("new")); err != nil {
+		t.Error(err)
+	}
+	want("new", "")
+	put("changed", "4", false)
+	want("changed", "4")
+}
