@@ -28,6 +28,8 @@ type account struct {
 	copies map[string]int
 	torn   int // copies with other bytes than the client's
 	fired  bool
+
+	abandoned bool // the client does not come again
 }
 
 // told is the final answer that the client has for a recipient.

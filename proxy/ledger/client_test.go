@@ -23,6 +23,7 @@ type client struct {
 	book    *book
 	afterTx func()            // called after each attempt
 	at      func(step string) // called at each step, if not nil
+	last    int               // the last reply to a message
 }
 
 // A clientFault is what a client does wrong in its first attempt.
@@ -155,6 +156,7 @@ func (c *client) transact(t *talk, a *account, rcpts []string) error {
 // outcome takes in the reply to the message.
 func (c *client) outcome(t *talk, a *account, accepted []string) error {
 	code, err := t.answer()
+	c.last = code
 	if err != nil {
 		return err
 	}

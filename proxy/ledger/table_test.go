@@ -69,6 +69,9 @@ func (b *book) report(t *testing.T, title, unit, log string) {
 	defer b.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(b.accounts)) {
 		a := b.accounts[id]
+		if a.abandoned {
+			continue
+		}
 		var outcomes []outcome
 		for n, r := range a.rcpts {
 			o := a.judge(n, inDoubt)
