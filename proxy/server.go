@@ -188,6 +188,7 @@ func (s *Server) wireConfig(l Listen) (wire.Config, error) {
 		Open:             s.open,
 		EarlyWait:        s.bannerWait,
 		Greet:            s.welcome,
+		Hello:            s.hello,
 		Closed:           s.closed,
 		Log:              s.log,
 	}, nil

@@ -15,7 +15,7 @@ import (
 	"postern/proxy/wire"
 )
 
-// A session is what go-smtp calls: one from HELO to the end of the connection or to STARTTLS. It refuses what go-smtp
+// A session is what go-smtp calls: one from the first MAIL to the end of the connection or to STARTTLS. It refuses what go-smtp
 // lets through, and keeps nothing itself: the state is the connection's and its transaction's.
 type session struct {
 	*connection
@@ -32,17 +32,25 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if !ok {
 		return nil, refuse("internal", 421, "4.3.0", "Internal error, please try again later").err()
 	}
-	ses := &session{connection: conn, smtp: c, wire: w}
-	if bad := heloError(c.Hostname()); bad != nil {
-		return nil, bad.err()
-	}
 	conn.enter()
-	if conn.peer != addrPort(w.RemoteAddr().String()) { // XCLIENT
-		conn.identify(w)
+	return &session{connection: conn, smtp: c, wire: w}, nil
+}
+
+// hello is told of HELO and EHLO before there is a session: the checks of the name start here.
+func (s *Server) hello(w *wire.Conn, name string) *wire.Reply {
+	c, ok := w.Value().(*connection)
+	if !ok {
+		return &wire.Reply{Code: 421, Enhanced: "4.3.0", Text: "Internal error, please try again later"}
 	}
-	conn.run.Secure(w.TLS(), w.EarlyTalk())
-	ses.greet()
-	return ses, nil
+	if bad := heloError(name); bad != nil {
+		return &wire.Reply{Code: bad.Code, Enhanced: bad.Enhanced, Text: bad.Text}
+	}
+	if c.peer != addrPort(w.RemoteAddr().String()) { // XCLIENT
+		c.identify(w)
+	}
+	c.run.Secure(w.TLS(), w.EarlyTalk())
+	c.greet(name, w.Extended())
+	return nil
 }
 
 // heloError refuses a name that no host can have, not even a badly configured one: an address in brackets, or
@@ -60,10 +68,15 @@ func heloError(name string) *reply {
 }
 
 // greet takes in the name given at HELO or EHLO.
-func (s *session) greet() {
-	s.helo, s.extended = s.smtp.Hostname(), s.wire.Extended()
-	s.bad = heloError(s.helo)
-	s.run.Helo(&filters.Helo{Name: s.helo, Extended: s.extended})
+func (c *connection) greet(name string, extended bool) {
+	c.helo, c.extended = name, extended
+	c.run.Helo(&filters.Helo{Name: name, Extended: extended})
+}
+
+// greetAgain takes in the name that is in force, which may be no host name: go-smtp has accepted it.
+func (s *session) greetAgain() {
+	s.bad = heloError(s.smtp.Hostname())
+	s.greet(s.smtp.Hostname(), s.wire.Extended())
 }
 
 // Reset ends a transaction: RSET, another HELO, or the end of DATA.
@@ -71,7 +84,7 @@ func (s *session) Reset() {
 	s.hears()
 	s.endTransaction()
 	if s.smtp.Hostname() != s.helo {
-		s.greet()
+		s.greetAgain()
 	}
 }
 
@@ -157,7 +170,7 @@ func (s *session) goBy(rt *Runtime) {
 	s.rt = rt
 	s.identify(s.wire)
 	s.run.Secure(s.wire.TLS(), s.wire.EarlyTalk())
-	s.greet()
+	s.greetAgain()
 }
 
 // checkMail reads the reverse-path and its parameters into the transaction.

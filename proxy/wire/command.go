@@ -18,6 +18,7 @@ const (
 	noExchange exchange = iota
 	heloSent
 	ehloSent
+	helloAgain // the client's greeting, told go-smtp when it gets the connection
 	mailSent
 	rcptSent
 	dataSent // answered 354, or refused
@@ -135,9 +136,10 @@ func (k *link) dispatch(line []byte) bool {
 			}
 			return false
 		}
-		k.inFlight = ex
-		k.rest = append(k.rest[:0], cmd...)
-		k.rest = append(k.rest, '\r', '\n')
+		if !k.withServer {
+			return k.withoutServer(ex, cmd)
+		}
+		k.leave(ex, cmd)
 		return true
 	}
 	if r, ok := fixed[verb]; ok {

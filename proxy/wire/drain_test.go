@@ -165,11 +165,16 @@ func TestCloseEndsWaitingClients(t *testing.T) {
 	s := serve(t, Config{})
 	waiting, busy := s.dial(), s.dial()
 	waiting.want("220")
+	greeted := s.dial()
+	greeted.hello()
 	busy.hello()
+	busy.do("MAIL FROM:<a@example.org>", "250")
 	if err := s.l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	waiting.want("421 4.3.2")
-	busy.envelope() // it has its server already
+	greeted.want("421 4.3.2")
+	busy.do("RCPT TO:<b@example.com>", "250") // it has its server already
+	busy.do("DATA", "354")
 	busy.do("x\r\n.", "250")
 }

@@ -52,10 +52,11 @@ func talk(t *testing.T, s *scripted, cfg Config) (commands, messages []string, u
 	}
 	b := make([]byte, 4096)
 	for {
-		n, err := c.Read(b)
+		n, err := c.Read(b) // at first it does what await does
 		if err != nil {
 			return commands, messages, k.unsynced
 		}
+		k.withServer = true
 		cmd := string(b[:n])
 		for len(cmd) > 0 && !strings.HasSuffix(cmd, "\r\n") {
 			if n, err = c.Read(b); err != nil {
@@ -146,7 +147,7 @@ func FuzzReply(f *testing.F) {
 		s := &scripted{in: bytes.NewReader([]byte("RSET\r\n")), cut: 100}
 		l := NewListener(nolistener{}, Config{})
 		k := &link{l: l, cfg: l.cfg.Load(), sock: s, started: time.Now(), attached: true}
-		k.greeted = true
+		k.greeted, k.withServer = true, true
 		k.in = newInput(s)
 		c := &Conn{link: k}
 		if n, err := c.Read(make([]byte, 100)); n != 6 || err != nil {

@@ -72,8 +72,8 @@ type session struct {
 }
 
 func (s *site) NewSession(c *smtp.Conn) (smtp.Session, error) {
-	if c.Hostname() == "refused.example" {
-		return nil, &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "not you"}
+	if c.Hostname() == "failing.example" {
+		return nil, &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "no session"}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,6 +210,17 @@ func serve(t testing.TB, cfg Config, adjust ...func(*site)) *site {
 		f(s)
 	}
 	cfg = testConfig(cfg)
+	if cfg.Hello == nil {
+		cfg.Hello = func(_ *Conn, name string) *Reply {
+			switch name {
+			case "refused.example":
+				return &Reply{Code: 550, Enhanced: "5.7.1", Text: "not you"}
+			case "hangup.example":
+				return &Reply{Code: 421, Enhanced: "4.7.0", Text: "go away"}
+			}
+			return nil
+		}
+	}
 	if cfg.Closed == nil {
 		cfg.Closed = func(c *Conn) { s.closed <- c.Reason() }
 	}

@@ -18,12 +18,12 @@ func (k *link) introduce() {
 
 // await waits for a command for go-smtp and hands the connection to Accept with it.
 func (k *link) await() {
-	k.leaving = false
+	k.leaving, k.withServer = false, false
 	if !k.next() {
 		k.finish()
 		return
 	}
-	k.greeting = true
+	k.withServer, k.greeting = true, true
 	k.mu.Lock()
 	k.attached = true
 	k.mu.Unlock()
@@ -201,6 +201,7 @@ func (k *link) onStartTLS(arg string) {
 // begin sets the dialogue back to its start. Where go-smtp knows the connection, that one ends and another begins.
 func (k *link) begin() {
 	k.greeted, k.mail, k.rcpt = false, false, false
+	k.helloCmd = ""
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.f.extended, k.f.offered = false, nil
@@ -219,6 +220,7 @@ func (k *link) read(b []byte) (int, error) {
 		return 0, io.EOF
 	case k.data != nil:
 		return k.readData(b)
+	case k.leavePending():
 	case !k.next():
 		return 0, io.EOF
 	}

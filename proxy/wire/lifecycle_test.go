@@ -340,6 +340,7 @@ func TestServerCloses(t *testing.T) {
 	}
 	c := newClient(t, conn)
 	c.hello()
+	c.do("MAIL FROM:<a@example.org>", "250") // from here on go-smtp has it
 	if err := srv.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,11 @@ type dialogue struct {
 	over    bool   // the connection has been ended: reads give io.EOF
 	leaving bool   // reads give io.EOF so that go-smtp closes its Conn, and the socket is handed over
 
-	greeting bool // go-smtp's own greeting is due, and to be swallowed
+	withServer bool     // go-smtp has the connection
+	greeting   bool     // its own greeting is due, and to be swallowed
+	helloCmd   string   // the client's HELO or EHLO that was accepted
+	pending    string   // the command that is due behind it
+	pendingIs  exchange // and what it is
 	lineState
 
 	inFlight exchange

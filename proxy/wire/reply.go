@@ -96,6 +96,10 @@ func (k *link) onReply(r []byte) {
 		return
 	}
 	k.data = nil
+	if ex == helloAgain {
+		k.greetedAgain(n, r)
+		return
+	}
 	r = k.meaning(ex, n, r)
 	k.tally(n)
 	k.send(tidy(r))

@@ -19,8 +19,9 @@
 // [NewListener] wraps a listener; [Listener.Accept] gives connections to an smtp.Server whose TLSConfig is nil,
 // MaxLineLength 0 and ReadTimeout 0. The wire does by itself, before go-smtp hears of the connection, all that comes
 // before the first command: limits, the PROXY header (a load balancer in front names the real client), implicit TLS,
-// the wait for clients that talk early, the banner. Only when a command for go-smtp has arrived is the connection given to Accept; an idle
-// connection thus costs no buffer. go-smtp's own greeting is swallowed.
+// the wait for clients that talk early, the banner. So it does HELO, EHLO and what
+// else may come before the first MAIL. Only then is the connection given to Accept; an idle connection thus costs no buffer. go-smtp's own
+// greeting is swallowed, and it is told the client's HELO or EHLO before it gets the MAIL.
 //
 // From then on each Read by go-smtp gives one whole command, or the octets of a message up to its end, and never one
 // octet more: what a client sends ahead stays here, where a STARTTLS can drop it (RFC 3207 section 4.2) and a refused DATA can
@@ -90,6 +91,10 @@ type Config struct {
 	// Greet is called when the banner is due: after the wait, and after the handshake of implicit TLS. A reply is written in its place, and
 	// the connection is closed. It may take its time, while which nothing is read.
 	Greet func(*Conn) (refusal *Reply)
+	// Hello is called when the client has said HELO or EHLO (see Conn.Extended) and go-smtp does not have the connection yet: the
+	// first time, and again where the client says it again before MAIL, or behind STARTTLS or XCLIENT. A reply refuses the greeting. When
+	// go-smtp gets the connection, at the first MAIL, its session finds the greeting that was accepted last.
+	Hello func(c *Conn, name string) (refusal *Reply)
 	// Closed is called once for each connection for which Open was (or would have been) called, when it is over. It may run in any goroutine.
 	Closed func(*Conn)
 
