@@ -16,7 +16,7 @@ import (
 var benchCommand = &command{
 	name: "bench",
 	args: "[-messages PATH] [-connections N] [-count N] [-duration D] [-warmup N] [-idle N] [-config FILE] " +
-		"[-checks=false] [-rules=false] [-direct] [-dns-delay D] [-profile FOLDER] [-json]",
+		"[-checks=false] [-rules=false] [-direct] [-nginx] [-dns-delay D] [-profile FOLDER] [-json]",
 	summary: "measure what the proxy carries on this machine",
 	help: `
 Starts the proxy as a process of its own, a mail server behind it that takes everything, and a DNS server that answers
@@ -48,6 +48,7 @@ type benchOptions struct {
 	checks      bool
 	rules       bool
 	direct      bool
+	nginx       bool
 	delay       time.Duration
 	profile     string
 	json        bool
@@ -74,6 +75,7 @@ func runBench(ctx context.Context, c *call) int {
 	c.flags.BoolVar(&o.checks, "checks", true, "run the checks")
 	c.flags.BoolVar(&o.rules, "rules", true, "evaluate the content rules")
 	c.flags.BoolVar(&o.direct, "direct", false, "leave the proxy out: measure generator and mail server by themselves")
+	c.flags.BoolVar(&o.nginx, "nginx", false, "then compare with nginx's stream proxy, in turn, which passes octets on and reads none of them")
 	c.flags.DurationVar(&o.delay, "dns-delay", 0, "have each DNS answer take the time `D`")
 	c.flags.StringVar(&o.profile, "profile", "", "write profiles of the proxy into `FOLDER`: processor, allocations, heap with idle connections")
 	c.flags.BoolVar(&o.json, "json", false, "print one object of JSON")
@@ -117,8 +119,8 @@ func (o *benchOptions) problem(c *call) string {
 		return fmt.Sprintf("-duration %v, expected more than 0", o.duration)
 	case o.delay < 0:
 		return fmt.Sprintf("-dns-delay %v, expected 0 or more", o.delay)
-	case o.direct && (o.config != "" || o.profile != ""):
-		return "-direct leaves out the proxy, and so takes neither -config nor -profile"
+	case o.direct && (o.config != "" || o.profile != "" || o.nginx):
+		return "-direct leaves out the proxy, and so takes neither -config nor -profile nor -nginx"
 	}
 	return ""
 }
@@ -142,11 +144,19 @@ func bench(ctx context.Context, stderr io.Writer, o benchOptions) (report *bench
 		return nil, err
 	}
 	report = newBenchReport(o, b.mail, outcome)
+	if o.nginx {
+		if report.Nginx, err = b.compare(ctx); err != nil {
+			return nil, err
+		}
+	}
 	report.lost = b.accepted - b.sink.taken.Load()
 	if o.direct {
 		return report, nil
 	}
 	report.use(b.before, b.after, b.queries)
+	if start := b.proxy.started.RSS; start > 0 {
+		report.Busy = (b.after.Peak - start) / int64(o.connections)
+	}
 	err, b.proxy = b.proxy.stop(), nil
 	if err == nil && o.idle > 0 {
 		report.Idle, err = b.idle(ctx)

@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -49,6 +50,7 @@ type benchUsage struct {
 	CPU     time.Duration // user and system
 	RSS     int64         // bytes now; 0 where the system does not tell
 	Peak    int64         // bytes at most
+	Heap    int64         // bytes allocated since the start
 }
 
 // benchConfig is what is measured where the user names no configuration. What is missing is filled in as for theirs.
@@ -153,7 +155,12 @@ func runBenchProxy(ctx context.Context, c *call, text string) int {
 // answerBench does what it is told until the input ends.
 func answerBench(in io.Reader, out io.Writer, address, profile string) error {
 	answers := json.NewEncoder(out)
-	if err := answers.Encode(benchUsage{Address: address}); err != nil {
+	first, err := ownUsage()
+	if err != nil {
+		return err
+	}
+	first.Address = address
+	if err := answers.Encode(first); err != nil {
 		return err
 	}
 	words := bufio.NewScanner(in)
@@ -207,7 +214,9 @@ func ownUsage() (benchUsage, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		return benchUsage{}, fmt.Errorf("asking what the process has used: %w", err)
 	}
-	u := benchUsage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano())}
+	heap := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(heap)
+	u := benchUsage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Heap: int64(heap[0].Value.Uint64())}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return u, nil // not Linux: the memory stays unknown
@@ -233,6 +242,7 @@ type benchProxy struct {
 	words   io.WriteCloser
 	answers *json.Decoder
 	addr    string
+	started benchUsage
 }
 
 func startBenchProxy(ctx context.Context, stderr io.Writer, settings benchSettings) (*benchProxy, error) {
@@ -262,7 +272,7 @@ func startBenchProxy(ctx context.Context, stderr io.Writer, settings benchSettin
 	if err != nil {
 		return nil, errors.Join(errors.New("the proxy did not start"), p.stop())
 	}
-	p.addr = first.Address
+	p.addr, p.started = first.Address, first
 	return p, nil
 }
 

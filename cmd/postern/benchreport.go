@@ -33,7 +33,10 @@ type benchReport struct {
 	Cores       float64          `json:"cores"`              // that the proxy kept busy
 	Queries     float64          `json:"dns_queries_per_message"`
 	Peak        int64            `json:"peak_bytes"`
+	Busy        int64            `json:"peak_bytes_per_connection"` // above that of the proxy without connections
+	Heap        int64            `json:"allocated_bytes_per_message"`
 	Idle        *benchIdle       `json:"idle,omitempty"`
+	Nginx       *benchComparison `json:"nginx,omitempty"`
 	Refused     map[string]int64 `json:"refused"`
 	Failed      map[string]int64 `json:"failed"`
 
@@ -83,6 +86,7 @@ func (r *benchReport) use(before, after benchUsage, queries int) {
 	if sent := float64(r.Delivered + total(r.Refused) + total(r.Failed)); sent > 0 {
 		r.CPU = inMS(cpu) / sent
 		r.Queries = float64(queries) / sent
+		r.Heap = (after.Heap - before.Heap) / int64(sent)
 	}
 	r.Cores, r.Peak = cpu.Seconds()/r.Seconds, after.Peak
 }
@@ -122,11 +126,15 @@ func (r *benchReport) print(out io.Writer, asJSON bool) error {
 	if !r.direct {
 		fmt.Fprintf(w, "processor\t%.3f ms a message, %.2f cores busy\n", r.CPU, r.Cores)
 		fmt.Fprintf(w, "DNS\t%.2f queries a message\n", r.Queries)
-		fmt.Fprintf(w, "memory\t%s at most\n", megabytes(r.Peak))
+		fmt.Fprintf(w, "memory\t%s at most, %s a connection; %s allocated a message\n", megabytes(r.Peak), kilobytes(r.Busy), kilobytes(r.Heap))
 	}
 	if r.Idle != nil {
 		fmt.Fprintf(w, "idle\t%s a connection before its first command, %s after EHLO; %d of them: %s\n",
 			kilobytes(r.Idle.Greeted), kilobytes(r.Idle.After), r.Idle.Connections, megabytes(r.Idle.RSS))
+	}
+	if n := r.Nginx; n != nil {
+		fmt.Fprintf(w, "nginx\t%.0f messages/s with %.3f ms of processor each; in turn with it the proxy carries %.0f, %.0f %% of that\n",
+			n.Rate, n.CPU, n.Own, 100*n.Share)
 	}
 	printCounts(w, "refused", r.Refused)
 	printCounts(w, "failed", r.Failed)
