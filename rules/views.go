@@ -41,50 +41,42 @@ func foldedView(s string) string {
 	if !isASCII(s) {
 		s = norm.NFKC.String(strings.Map(dropInvisible, s))
 	}
-	var b strings.Builder
-	b.Grow(len(s))
-	space := false
-	for _, r := range s {
-		if unicode.IsSpace(r) {
-			space = b.Len() > 0
+	w := viewWriter{out: make([]byte, 0, len(s))}
+	for i := 0; i < len(s); {
+		if c := s[i]; c < utf8.RuneSelf {
+			w.ascii(asciiFolded[c])
+			i++
 			continue
 		}
-		if space {
-			b.WriteByte(' ')
-			space = false
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if unicode.IsSpace(r) {
+			w.ascii(' ')
+		} else {
+			w.rune(foldRune(r))
 		}
-		b.WriteRune(foldRune(r))
+		i += size
 	}
-	return b.String()
+	return string(w.out)
 }
 
 // skeletonView is what a text looks like to a hurried eye: "PaypaI", "pаypal" with a Cyrillic а and "p4ypal" are one.
 // It is meant for comparing, not for reading: i, l, 1 and | all become l, o and 0 become o.
 func skeletonView(s string) string {
-	var b strings.Builder
-	b.Grow(len(s))
+	w := viewWriter{out: make([]byte, 0, len(s))}
 	var buf []byte
-	space := false
-	emit := func(r rune) {
-		if space && b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		space = false
-		b.WriteRune(r)
-	}
-	for _, r := range s {
-		switch {
-		case r < utf8.RuneSelf:
-			if unicode.IsSpace(r) {
-				space = true
-			} else {
-				emit(lookalike(r))
-			}
+	for i := 0; i < len(s); {
+		if c := s[i]; c < utf8.RuneSelf {
+			w.ascii(asciiLookalikes[c])
+			i++
 			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		i += size
+		switch {
 		case dropInvisible(r) < 0:
 			continue
 		case unicode.IsSpace(r):
-			space = true
+			w.ascii(' ')
 			continue
 		}
 		buf = norm.NFKD.AppendString(buf[:0], string(r))
@@ -92,15 +84,60 @@ func skeletonView(s string) string {
 			switch {
 			case unicode.Is(unicode.Mn, d):
 			case unicode.IsSpace(d):
-				space = true
+				w.ascii(' ')
 			default:
 				for _, e := range expand(d) {
-					emit(lookalike(e))
+					w.rune(lookalike(e))
 				}
 			}
 		}
 	}
-	return b.String()
+	return string(w.out)
+}
+
+// A viewWriter makes white space one space, and none at the ends.
+type viewWriter struct {
+	out   []byte
+	space bool // seen, and not yet written
+}
+
+// ascii writes a character of ASCII, of which white space is ' '.
+func (w *viewWriter) ascii(c byte) {
+	if c == ' ' {
+		w.space = len(w.out) > 0
+		return
+	}
+	if w.space {
+		w.out = append(w.out, ' ')
+		w.space = false
+	}
+	w.out = append(w.out, c)
+}
+
+// rune writes a character that is no white space.
+func (w *viewWriter) rune(r rune) {
+	if w.space {
+		w.out = append(w.out, ' ')
+		w.space = false
+	}
+	w.out = utf8.AppendRune(w.out, r)
+}
+
+// asciiFolded and asciiLookalikes are what the views make of the characters of ASCII; of white space they make a space.
+var (
+	asciiFolded     = asciiTable(foldRune)
+	asciiLookalikes = asciiTable(lookalike)
+)
+
+func asciiTable(of func(rune) rune) (table [utf8.RuneSelf]byte) {
+	for c := range table {
+		if r := rune(c); unicode.IsSpace(r) {
+			table[c] = ' '
+		} else {
+			table[c] = byte(of(r))
+		}
+	}
+	return table
 }
 
 // expand takes apart the letters that are two.
