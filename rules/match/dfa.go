@@ -152,8 +152,8 @@ type listener interface {
 // allowance is how many entries one run may add, beside one for so many bytes of text. What a text needs beyond that is
 // found by simulation, as most of it will never be needed again.
 const (
-	allowance     = 256
-	allowancePart = 16
+	allowance     = 128
+	allowancePart = 32
 )
 
 // run reads text[from:to], where before is the kind of the character before. If that is the end of the text, what ends there is

@@ -1,8 +1,7 @@
-package match_test
+package matchtest
 
 import (
 	"archive/tar"
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -12,26 +11,20 @@ import (
 	"sort"
 	"strings"
 	"testing"
-
-	"postern/filters/message"
-	"postern/rules/match/matchtest"
 )
 
-// corpusArchive is real mail for measuring, where it is at hand. POSTERN_CORPUS names a folder of messages instead.
-const corpusArchive = "../../../shared/corpora/dev.tar.xz"
+// archive is real mail for measuring, where it is at hand, beside the folder of the sources. POSTERN_CORPUS names a folder of messages
+// instead.
+const archive = "shared/corpora/dev.tar.xz"
 
-// mailTexts returns decoded texts of mail between two sizes, no two the same, in an order that mixes their origins: made ones where
-// no real mail is at hand.
-func mailTexts(tb testing.TB, least, most int) []string {
+// Mail returns texts of mail between two sizes, as read makes them of messages, no two the same, in an order that mixes their origins: made
+// ones where no real mail is at hand.
+func Mail(tb testing.TB, least, most int, read func([]byte) string) []string {
 	tb.Helper()
 	seen := map[string]bool{}
 	var out []string
 	add := func(mail []byte) {
-		m, err := message.Read(bytes.NewReader(mail), int64(len(mail)))
-		if err != nil {
-			return
-		}
-		if t := m.Text(); len(t) >= least && len(t) <= most && !seen[t] {
+		if t := read(mail); len(t) >= least && len(t) <= most && !seen[t] {
 			seen[t] = true
 			out = append(out, t)
 		}
@@ -40,17 +33,29 @@ func mailTexts(tb testing.TB, least, most int) []string {
 	if dir := os.Getenv("POSTERN_CORPUS"); dir != "" {
 		err = fromFolder(dir, add)
 	} else {
-		err = fromArchive(corpusArchive, add)
+		err = fromArchive(besideSources(), add)
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
 	if len(out) == 0 {
 		tb.Log("no corpus: texts are made")
-		return matchtest.Texts(800, (least+most)/2, 1)
+		return Texts(800, (least+most)/2, 1)
 	}
 	sort.Slice(out, func(i, j int) bool { return hash(out[i]) < hash(out[j]) })
 	return out
+}
+
+// besideSources is where the archive is: tests run in the folder of their package.
+func besideSources() string {
+	dir, err := os.Getwd()
+	for err == nil && dir != filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return filepath.Join(filepath.Dir(dir), archive)
 }
 
 func hash(s string) uint64 {
