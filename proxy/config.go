@@ -38,6 +38,7 @@ type Config struct {
 	Log        Log                     `yaml:"log"`
 	Store      Store                   `yaml:"store"`
 	Metrics    Metrics                 `yaml:"metrics"`
+	Control    string                  `yaml:"control"` // the socket of postern reload; "" for none
 
 	File string `yaml:"-"` // where it was read from; "" for the embedded default
 	doc  *strict.Doc
@@ -54,6 +55,7 @@ type Networks struct {
 // Listen is one listening socket.
 type Listen struct {
 	Address     string         `yaml:"address"`
+	Socket      string         `yaml:"socket"` // the name of the one to inherit
 	TLS         Certificates   `yaml:"tls"`
 	ImplicitTLS bool           `yaml:"implicit_tls"`
 	Proxy       []netip.Prefix `yaml:"proxy_protocol"`
@@ -295,6 +297,12 @@ func (c *Config) fill() {
 		c.Store.Kind = "bbolt"
 	}
 	c.Store.Path = c.Path(c.Store.Path)
+	if c.Control == "" && c.Store.Path != "" && !c.given("control") {
+		if beside := filepath.Join(filepath.Dir(c.Store.Path), "control"); fitsSocket(beside) {
+			c.Control = beside
+		}
+	}
+	c.Control = c.Path(c.Control)
 	if c.Log.Output != "stderr" {
 		c.Log.Output = c.Path(c.Log.Output)
 	}

@@ -4,8 +4,6 @@ import (
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"postern/proxy/wire"
 )
 
 // liveMetrics are those that are not counted as things happen but looked up when somebody asks.
@@ -67,20 +65,4 @@ func (l *liveMetrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(l.up, up, name)
 	}
-}
-
-// wireStats sums up the listeners.
-func (s *Server) wireStats() wire.Stats {
-	var sum wire.Stats
-	for _, l := range s.listeners {
-		st := l.wire.Stats()
-		sum.Open += st.Open
-		sum.Accepted += st.Accepted
-		sum.Full += st.Full
-		sum.Crowded += st.Crowded
-		sum.Hasty += st.Hasty
-		sum.BadProxy += st.BadProxy
-		sum.EarlyTalked += st.EarlyTalked
-	}
-	return sum
 }

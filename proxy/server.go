@@ -11,10 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,13 +25,16 @@ import (
 
 // Server serves the listeners of a configuration.
 type Server struct {
-	Version string // of what runs, for the metrics; set before Listen
+	Version   string      // of what runs, for the metrics; set before Listen
+	Inherited []Inherited // sockets that the process was started with; set before Listen
+	Ready     func()      // called when clients are answered; may be nil; set before Serve
 
 	log       *slog.Logger
+	reloading sync.Mutex
 	runtime   atomic.Pointer[Runtime]
 	woken     chan struct{} // by wakeProbing
 	smtp      *smtp.Server
-	listeners []boundListener
+	sockets   listeners
 	strangers *lru.Cache[string, refusedRcpt]
 	memory    *memory // of deliveries; it outlives a reload
 	spooled   atomic.Int64
@@ -48,12 +49,6 @@ type Server struct {
 	base   context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-}
-
-type boundListener struct {
-	config Listen
-	inner  net.Listener
-	wire   *wire.Listener
 }
 
 // A refusedRcpt is a recipient that an upstream refused for good a moment ago.
@@ -110,57 +105,8 @@ func (w slogWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Listen binds all listeners, or none.
-func (s *Server) Listen() error {
-	for _, l := range s.runtime.Load().Config.Listen {
-		inner, err := net.Listen("tcp", l.Address)
-		if err != nil {
-			s.unbind()
-			return fmt.Errorf("cannot listen on %s: %w", l.Address, listenCause(err))
-		}
-		cfg, err := s.wireConfig(l)
-		if err != nil {
-			inner.Close()
-			s.unbind()
-			return fmt.Errorf("listen %s: %w", l.Address, err)
-		}
-		s.listeners = append(s.listeners, boundListener{config: l, inner: inner, wire: wire.NewListener(inner, cfg)})
-	}
-	if err := s.listenMonitor(); err != nil {
-		s.unbind()
-		return err
-	}
-	return nil
-}
-
-// listenCause is the system's reason without the address, which the message names.
-func listenCause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
-}
-
-func (s *Server) unbind() {
-	for _, l := range s.listeners {
-		l.wire.Close()
-	}
-	s.listeners = nil
-	s.monitor.stop()
-}
-
-// Addrs are the bound addresses, in the order of the configuration.
-func (s *Server) Addrs() []string {
-	addrs := make([]string, len(s.listeners))
-	for i, l := range s.listeners {
-		addrs[i] = l.inner.Addr().String()
-	}
-	return addrs
-}
-
-func (s *Server) wireConfig(l Listen) (wire.Config, error) {
-	cfg := s.runtime.Load().Config
+func (s *Server) wireConfig(rt *Runtime, l Listen) (wire.Config, error) {
+	cfg := rt.Config
 	tlsConfig, err := l.tlsConfig(s.log)
 	if err != nil {
 		return wire.Config{}, err
@@ -219,18 +165,13 @@ func (l Limits) wire() wire.Limits {
 // all connections are closed, which takes no longer than a delivery may wait for the upstream's reply.
 func (s *Server) Serve(ctx context.Context) error {
 	s.serveMonitor()
-	rt := s.runtime.Load()
-	rt.probe(ctx)
+	s.runtime.Load().probe(ctx)
 	s.wg.Go(func() { s.keepProbing(ctx) })
 	s.wg.Go(func() { s.keepTesting(ctx) })
 	s.wg.Go(func() { s.keepLists(ctx) })
-	for _, l := range s.listeners {
-		s.log.Info("listening", "address", l.inner.Addr().String(), "upstream", rt.fallback.name, "observe", rt.Config.Observe)
-		s.wg.Go(func() {
-			if err := s.smtp.Serve(l.wire); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
-				s.log.Error("listener_failed", "address", l.inner.Addr().String(), "error", err.Error())
-			}
-		})
+	s.serveAll()
+	if s.Ready != nil {
+		s.Ready()
 	}
 	<-ctx.Done()
 	return s.drain()
@@ -284,10 +225,12 @@ func (s *Server) drain() error {
 	limit, done := context.WithTimeout(context.Background(), rt.Config.Budget.Reply)
 	defer done()
 	var drained sync.WaitGroup
-	for _, l := range s.listeners {
-		drained.Go(func() { l.wire.Drain(limit) })
+	for _, b := range s.sockets.end() {
+		drained.Go(func() { b.wire.Drain(limit) })
 	}
 	drained.Wait()
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	s.cancel()
 	err := s.smtp.Close()
 	s.monitor.stop()
@@ -311,31 +254,28 @@ func (s *Server) bounds(l Limits) spoolBounds {
 }
 
 // Reload puts another runtime in force, which the server owns from then on: transactions under way keep the one that
-// they began with. Listeners are bound once; a change of theirs other than certificates and limits asks for a restart.
+// they began with. Listeners that are new are bound, and those that are gone are closed, but not the connections of their
+// clients. On an error nothing has changed, and the runtime is closed.
 func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	old := s.runtime.Load()
 	rt.log, rt.wake = s.log, s.wakeProbing
+	next, err := s.prepare(rt)
+	if err != nil {
+		rt.Close()
+		return err
+	}
 	rt.inherit(old)
 	rt.probe(ctx)
 	before := old.Rules
-	configs := make([]wire.Config, len(s.listeners))
 	s.runtime.Store(rt)
-	for i, bound := range s.listeners {
-		config := bound.config
-		for _, l := range rt.Config.Listen {
-			if l.Address == config.Address {
-				config = l
-			}
-		}
-		var err error
-		if configs[i], err = s.wireConfig(config); err != nil {
-			s.runtime.Store(old)
-			rt.Close()
-			return fmt.Errorf("listen %s: %w", config.Address, err)
-		}
+	s.install(next)
+	if rt.Config.Metrics != old.Config.Metrics {
+		s.log.Warn("metrics_unchanged", "note", "the address for metrics changes at the next start only")
 	}
-	for i, bound := range s.listeners {
-		bound.wire.SetConfig(configs[i])
+	if rt.Config.Control != old.Config.Control {
+		s.log.Warn("control_unchanged", "note", "the control socket changes at the next start only")
 	}
 	if rt.Config.Store != old.Config.Store {
 		s.log.Warn("store_unchanged", "note", "the store of the configuration changes at the next start only")

@@ -65,6 +65,7 @@ func (c *Config) validate() strict.Problems {
 	v.words()
 	v.limits()
 	v.health()
+	v.control()
 	v.metrics()
 	slices.SortStableFunc(v.problems, func(a, b strict.Problem) int {
 		if a.Pos.Line != b.Pos.Line {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,6 +120,28 @@ func (v *validator) upstreams(path []any, list []Upstream) {
 		if _, err := v.nextHop(u); err != nil {
 			v.bad(mode, "%v", err)
 		}
+	}
+}
+
+// maxSocketFolder bounds the folder of a Unix socket: its whole path has at most 104 octets on some systems, and the
+// socket is made in a folder beside its place first.
+const maxSocketFolder = 80
+
+// fitsSocket reports whether a Unix socket can have the path.
+func fitsSocket(path string) bool {
+	return len(filepath.Dir(path)) <= maxSocketFolder && len(path) <= 100
+}
+
+// control wants a place where a socket can be made.
+func (v *validator) control() {
+	if !v.given("control") || v.Control == "" {
+		return
+	}
+	folder := filepath.Dir(v.Control)
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		v.bad(at("control"), "the folder of the control socket, %s, is not there, expected a path in a folder that is", folder)
+	} else if !fitsSocket(v.Control) {
+		v.bad(at("control"), "%s is too long for the path of a socket, expected at most %d characters for the folder and 100 in all", v.Control, maxSocketFolder)
 	}
 }
 

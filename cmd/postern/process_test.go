@@ -44,9 +44,15 @@ func startServe(t *testing.T, dir string, args ...string) *process {
 // spawn starts the command. The test kills it, if it is still running at the end.
 func spawn(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
+	return spawnAs(t, dir, nil, "postern", args...)
+}
+
+// spawnAs is spawn for another program, which gets files from descriptor 3 on.
+func spawnAs(t *testing.T, dir string, files []*os.File, program string, args ...string) *process {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	cmd := exec.CommandContext(ctx, "postern", args...)
-	cmd.Dir = dir
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.ExtraFiles = dir, files
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

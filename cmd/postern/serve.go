@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"postern/proxy"
@@ -18,8 +20,8 @@ var serveCommand = &command{
 	summary: "run the proxy",
 	help: `
 Serves the listeners of the configuration until SIGTERM or SIGINT; then it stops accepting, lets the transactions under
-way end, and exits. A second signal ends it at once. SIGHUP reads the configuration again: a broken one is logged and
-the old one stays in force. SIGUSR1 reopens the log file.
+way end, and exits. A second signal ends it at once. SIGHUP reads the configuration again, as postern reload does: a
+broken one is logged and the old one stays in force. SIGUSR1 reopens the log file.
 
 Without -config, and without ` + proxy.DefaultPath + `, it listens on 127.0.0.1:2525, delivers to ./Maildir,
 and only observes: nothing is refused or tagged for its content.`,
@@ -35,82 +37,106 @@ func runServe(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.explain(err)
 	}
-	logger, out, err := proxy.NewLogger(cfg.Log)
-	if err != nil {
-		return c.fail(err)
-	}
-	defer out.Close()
-	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{Log: logger})
+	svc, err := c.prepareService(ctx, cfg, *path)
 	if err != nil {
 		return c.explain(err)
 	}
-	server, err := proxy.NewServer(rt, logger)
-	if err != nil {
-		return c.fail(err)
-	}
-	server.Version = version
-	if err := server.Listen(); err != nil {
-		server.Close()
-		return c.fail(err)
-	}
+	defer svc.close()
 	if cfg.File == "" {
 		maildir, _ := filepath.Abs("Maildir")
-		fmt.Fprintf(c.stderr, "no configuration: listening on %s, delivering to %s, observing only\n", server.Addrs()[0], maildir)
+		fmt.Fprintf(c.stderr, "no configuration: listening on %s, delivering to %s, observing only\n", svc.server.Addrs()[0], maildir)
 	}
-	stop := handleSignals(ctx, server, *path, logger, out)
-	defer stop()
-	if err := server.Serve(ctx); err != nil {
+	if cfg.Control != "" {
+		control, err := listenControl(cfg.Control, svc.order)
+		if err != nil {
+			svc.server.Close()
+			return c.fail(err)
+		}
+		control.serve(ctx)
+		defer control.close()
+	}
+	return svc.serve(ctx, c)
+}
+
+// prepareService makes the proxy of a configuration and binds its listeners.
+func (c *call) prepareService(ctx context.Context, cfg *proxy.Config, path string) (*service, error) {
+	sockets, err := inheritedSockets()
+	if err != nil {
+		return nil, err
+	}
+	file, err := absolute(cfg.File)
+	if err != nil {
+		return nil, err
+	}
+	logger, out, err := proxy.NewLogger(cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	handler := proxy.NewLogSwitch(logger.Handler())
+	svc := &service{path: path, file: file, logger: slog.New(handler), log: handler, system: newNotifier(), cfg: cfg.Log, out: out}
+	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{Log: svc.logger})
+	if err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	server, err := proxy.NewServer(rt, svc.logger)
+	if err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	server.Version, server.Inherited = version, sockets
+	if err := server.Listen(); err != nil {
+		server.Close()
+		return nil, errors.Join(err, out.Close())
+	}
+	svc.server = server
+	return svc, nil
+}
+
+// serve answers clients until ctx ends and the transactions under way have.
+func (s *service) serve(ctx context.Context, c *call) int {
+	done := make(chan struct{})
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer close(done)
+	beside.Go(func() { s.handleSignals(ctx, done) })
+	beside.Go(func() {
+		select {
+		case <-ctx.Done():
+			s.warn(s.system.tell("STOPPING=1", "STATUS=Letting the transactions under way end"))
+		case <-done:
+		}
+	})
+	// What the watchdog watches: that the listeners are not locked up.
+	beside.Go(func() { s.system.keepAlive(done, func() { s.server.Addrs() }) })
+	s.server.Ready = func() { s.warn(s.system.tell("READY=1", s.status())) }
+	if err := s.server.Serve(ctx); err != nil {
 		return c.fail(err)
 	}
 	return exitFine
 }
 
-// handleSignals serves SIGHUP and SIGUSR1 until stop is called. Once ctx has ended, the first SIGTERM or SIGINT was
+// handleSignals serves SIGHUP and SIGUSR1 until done is closed. Once ctx has ended, the first SIGTERM or SIGINT was
 // taken, and the next one ends the process.
-func handleSignals(ctx context.Context, server *proxy.Server, path string, logger *slog.Logger, out *proxy.LogOutput) (stop func()) {
+func (s *service) handleSignals(ctx context.Context, done <-chan struct{}) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
-	done := make(chan struct{})
-	go func() {
-		draining := ctx.Done()
-		for {
-			select {
-			case <-done:
-				return
-			case <-draining:
-				draining = nil
-				signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-			case sig := <-signals:
-				switch sig {
-				case syscall.SIGHUP:
-					reload(ctx, server, path, logger)
-				case syscall.SIGUSR1:
-					if err := out.Reopen(); err != nil {
-						logger.Error("log_not_reopened", "error", err.Error())
-					}
-				default:
-					os.Exit(exitBad)
-				}
+	defer signal.Stop(signals)
+	draining := ctx.Done()
+	for {
+		select {
+		case <-done:
+			return
+		case <-draining:
+			draining = nil
+			signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+		case sig := <-signals:
+			switch sig {
+			case syscall.SIGHUP:
+				_, _ = s.reload(ctx) // it has logged the error
+			case syscall.SIGUSR1:
+				s.reopenLog()
+			default:
+				os.Exit(exitBad)
 			}
 		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
-	}
-}
-
-// reload puts the configuration as it is now in force, if it is sound.
-func reload(ctx context.Context, server *proxy.Server, path string, logger *slog.Logger) {
-	cfg, err := loadConfig(path)
-	var rt *proxy.Runtime
-	if err == nil {
-		rt, err = proxy.NewRuntime(ctx, cfg, proxy.RuntimeOptions{Log: logger})
-	}
-	if err == nil {
-		err = server.Reload(ctx, rt)
-	}
-	if err != nil {
-		server.ReloadFailed(err)
 	}
 }
