@@ -474,6 +474,10 @@ func (s *subject) Message(part string) rules.Answer {
 		return values(strconv.FormatInt(m.Size(), 10))
 	case "parts":
 		return values(strconv.Itoa(len(m.Parts())))
+	case "script":
+		return rules.Answer{Values: m.Scripts()}
+	case "language":
+		return rules.Answer{Values: one(m.Language())}
 	case "defects":
 		var answer rules.Answer
 		for _, d := range m.Defects() {

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"postern/rules"
-	"postern/rules/rulestest"
 )
 
 const manual = "../docs/rules.md"
@@ -37,7 +36,8 @@ func examples(t testing.TB) (text string, blocks []rules.Source) {
 	return string(src), blocks
 }
 
-// Each example in the manual is a rule file that compiles without a warning and passes its own tests.
+// Each example in the manual is a rule file that compiles without a warning. That it passes its own tests, with messages read
+// as the proxy reads them, is tested where that is done.
 func TestExamplesOfTheManual(t *testing.T) {
 	_, blocks := examples(t)
 	if len(blocks) < 15 {
@@ -51,9 +51,6 @@ func TestExamplesOfTheManual(t *testing.T) {
 			}
 			for _, w := range set.Warnings() {
 				t.Errorf("warning: %v", w)
-			}
-			for _, f := range set.RunTests(t.Context(), rulestest.Build) {
-				t.Error(f)
 			}
 		})
 	}

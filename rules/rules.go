@@ -175,7 +175,8 @@ type Subject interface {
 	// Auth parts: "spf", "dkim", "dmarc", "arc", "iprev" (result words of RFC 8601; temperror is Unknown with that value),
 	// "dmarc_domain" and "dkim_domain" (only what passed).
 	Auth(part string) Answer
-	// Message parts: "size" (bytes), "parts" (count), "defects" (words).
+	// Message parts: "size" (bytes), "parts" (count), "defects" (words), "script" (of the letters, the most frequent first:
+	// "latin"), "language" (as ISO 639-1 has it; none where it can't be told).
 	Message(part string) Answer
 	// Symbol answers for the findings of checks: how many of that name, and the sum of their scores in hundredths.
 	// Unknown: the check that yields it failed, timed out or has not run. Rules are not asked for here.

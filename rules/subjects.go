@@ -47,7 +47,16 @@ const (
 
 var (
 	resultWords = []string{"pass", "fail", "softfail", "neutral", "none", "policy", "temperror", "permerror"}
-	weekdays    = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+	scriptWords = []string{
+		"latin", "cyrillic", "han", "hiragana", "katakana", "hangul", "arabic", "hebrew", "greek", "devanagari", "thai", "armenian", "georgian",
+		"bengali", "gujarati", "gurmukhi", "kannada", "khmer", "lao", "malayalam", "myanmar", "sinhala", "tamil", "telugu", "ethiopic", "tibetan",
+	}
+	languageWords = []string{
+		"ar", "bg", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "gu", "he", "hi", "hr", "hu", "hy", "id", "it", "ja", "ka", "km",
+		"kn", "ko", "lo", "lt", "lv", "mk", "ml", "mr", "my", "nl", "no", "pa", "pl", "pt", "ro", "ru", "si", "sk", "sl", "sr", "sv", "ta", "te", "th",
+		"tr", "uk", "ur", "vi", "zh",
+	}
+	weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 )
 
 // scope says whose parts are asked for: the message's, or those of one link or attachment at a time.
@@ -98,9 +107,11 @@ var subjects = map[string]map[string]part{
 		"dkim_domain":  {kind: text, many: true, cost: costEnvelope},
 	},
 	"message": {
-		"size":    {kind: size, cost: costEnvelope},
-		"parts":   {kind: number, cost: costParts},
-		"defects": {kind: word, many: true, cost: costParts},
+		"size":     {kind: size, cost: costEnvelope},
+		"parts":    {kind: number, cost: costParts},
+		"defects":  {kind: word, many: true, cost: costParts},
+		"script":   {kind: word, many: true, cost: costBody, word: scriptWords},
+		"language": {kind: word, cost: costBody, word: languageWords},
 	},
 	"time": {
 		"local":   {kind: clock, cost: costEnvelope},
@@ -235,3 +246,6 @@ const (
 var whichNames = []string{"any", "every", "first", "last"}
 
 func (w which) String() string { return whichNames[w] }
+
+// Words returns the values that a part of a subject can have, where they are known.
+func Words(subject, part string) []string { return slices.Clone(subjects[subject][part].word) }

@@ -45,6 +45,9 @@ type Message struct {
 	attachDefects defectSet
 	attachRead    atomic.Bool // attachDefects is complete
 
+	readOnce sync.Once
+	readAs   reading
+
 	errMu sync.Mutex
 	err   error
 }
