@@ -22,6 +22,7 @@ type Config struct {
 	DNSBL      CheckConfig[DNSBLConfig]      `yaml:"dnsbl"`
 	Defects    CheckConfig[DefectsConfig]    `yaml:"defects"`
 	Classifier CheckConfig[ClassifierConfig] `yaml:"classifier"`
+	Rate       CheckConfig[RateConfig]       `yaml:"rate"`
 	Content    CheckConfig[ContentConfig]    `yaml:"content"`
 }
 
@@ -68,6 +69,7 @@ func DefaultConfig() Config {
 		DNSBL:      on(defaultDNSBLConfig),
 		Defects:    on(defaultDefectsConfig),
 		Classifier: on(defaultClassifierConfig),
+		Rate:       on(defaultRateConfig),
 		Content:    on(defaultContentConfig),
 	}
 }
@@ -85,6 +87,7 @@ func (c Config) TimeLimits() map[string]time.Duration {
 		"dnsbl":      c.DNSBL.Limit,
 		"defects":    c.Defects.Limit,
 		"classifier": c.Classifier.Limit,
+		"rate":       c.Rate.Limit,
 		"content":    c.Content.Limit,
 	}
 }
@@ -113,6 +116,8 @@ func chain(cfg Config, r dns.Lookuper, rules bool, log *slog.Logger) []Stage {
 		domainLists(cfg.DNSBL, lists, dnsblDKIM),
 		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c, rules) }),
 		classifierStage(cfg.Classifier, log),
+		stage(cfg.Rate, func(c RateConfig) Check { return newClientRate(c) }),
+		stage(cfg.Rate, func(c RateConfig) Check { return newFromRate(c) }),
 	}
 }
 
@@ -139,6 +144,11 @@ func domainLists(cfg CheckConfig[DNSBLConfig], all *dnsblLists, of DNSBLIdentity
 func Build(cfg Config, r dns.Lookuper, set *rules.Set, log *slog.Logger) (*Pipeline, error) {
 	content := cfg.Content.Enabled && set != nil
 	stages := chain(cfg, r, content, log)
+	for i := range stages {
+		if r, ok := stages[i].Check.(*rate); ok && !(content && r.asked(set)) {
+			stages[i].Off = true
+		}
+	}
 	if content {
 		stages = append(stages, Stage{
 			Check:   newContent(set, stages),

@@ -203,10 +203,10 @@ func TestDefaultsStay(t *testing.T) {
 // A domain's own policy replaces the thresholds that it names, and no other.
 func TestPoliciesInherit(t *testing.T) {
 	cfg := parseConfig(t, minimalConfig+"policy: {tag: 4, reject: 10}\npolicies:\n  example.org: {reject: 15}\n  example.com: {tag: 0}\n  example.net: {}\n")
-	want := map[string]Thresholds{
-		"example.org": {Tag: 4, Reject: 15},
-		"example.com": {Tag: 0, Reject: 10}, // 0 is said, and means never
-		"example.net": {Tag: 4, Reject: 10},
+	want := map[string]DomainPolicy{
+		"example.org": {Thresholds: Thresholds{Tag: 4, Reject: 15}},
+		"example.com": {Thresholds: Thresholds{Tag: 0, Reject: 10}}, // 0 is said, and means never
+		"example.net": {Thresholds: Thresholds{Tag: 4, Reject: 10}},
 	}
 	if d := cmp.Diff(want, cfg.Policies); d != "" {
 		t.Error(d)

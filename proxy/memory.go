@@ -37,6 +37,7 @@ type memory struct {
 	claims store.Store
 	fates  store.Store
 	apart  store.Store
+	rates  store.Store // for the checks that count
 	log    *slog.Logger
 
 	mu      sync.Mutex
@@ -54,6 +55,7 @@ const (
 const (
 	fatesKept = 1_000_000
 	apartKept = 100_000
+	ratesKept = 500_000
 )
 
 // A memoryKey is a hash: of reverse-path, recipient and, but for the mark "apart", the message.
@@ -104,6 +106,9 @@ func newMemory(spaces store.Spaces, claims store.Store, log *slog.Logger) (m *me
 		return nil, err
 	}
 	m.fates, m.apart = newSpared(fates), newSpared(apart)
+	if m.rates, err = spaces.Space("rates", ratesKept); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 

@@ -86,6 +86,7 @@ func NewServer(rt *Runtime, logger *slog.Logger) (*Server, error) {
 	}
 	s := &Server{log: logger, woken: make(chan struct{}, 1), strangers: strangers, memory: remembered, known: known}
 	rt.log, rt.wake = logger, s.wakeProbing
+	rt.pipeline.CountIn(remembered.rates)
 	s.runtime.Store(rt)
 	s.metrics = newMetrics(s)
 	s.base, s.cancel = context.WithCancel(context.Background())
@@ -261,6 +262,7 @@ func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
 	defer s.reloading.Unlock()
 	old := s.runtime.Load()
 	rt.log, rt.wake = s.log, s.wakeProbing
+	rt.pipeline.CountIn(s.memory.rates)
 	next, err := s.prepare(rt)
 	if err != nil {
 		rt.Close()

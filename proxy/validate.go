@@ -302,11 +302,20 @@ func (v *validator) limits() {
 	positive(v, int64(v.DNS.Cache), "dns", "cache")
 	positive(v, int64(v.Filters.DKIM.Own.Signatures), "filters", "dkim", "signatures")
 	positive(v, int64(v.Filters.SPF.Own.Queries), "filters", "spf", "queries")
+	v.window(v.Filters.Rate.Own.Client, "client_window")
+	v.window(v.Filters.Rate.Own.FromDomain, "from_domain_window")
 	for check, limit := range v.Filters.TimeLimits() {
 		positive(v, limit, "filters", check, "limit")
 	}
 	if v.Limits.Spool < v.Limits.Message {
 		v.bad(at("limits", "spool_total"), "spool_total: %s is less than message: %s, expected room for one message at least", v.Limits.Spool, v.Limits.Message)
+	}
+}
+
+// window wants a time over which counting makes sense, and which the store can keep.
+func (v *validator) window(d time.Duration, key string) {
+	if d < time.Minute || d > 30*24*time.Hour {
+		v.bad(at("filters", "rate", key), "%s: %v, expected 1m to 30d", key, d)
 	}
 }
 

@@ -1,0 +1,160 @@
+package filters
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/filters/dns"
+	"postern/filters/message"
+	"postern/filters/store"
+	"postern/rules"
+)
+
+// rateNow is within the first half of its hour.
+var rateNow = time.Date(2026, time.May, 4, 10, 15, 0, 0, time.UTC)
+
+// The window slides: of the hour before, that part counts which still overlaps.
+func TestRateWindowSlides(t *testing.T) {
+	r := newClientRate(RateConfig{Client: time.Hour})
+	now := rateNow
+	r.CountIn(store.NewMemory(store.Options{Now: func() time.Time { return now }}))
+	count := func(ip string) int {
+		t.Helper()
+		report := r.Run(t.Context(), Input{Client: &Client{IP: netip.MustParseAddr(ip)}, Now: now})
+		if report.Err != nil || len(report.Findings) != 1 || report.Findings[0].Symbol != "rate.client" {
+			t.Fatalf("%+v", report)
+		}
+		return report.Findings[0].Count
+	}
+	for i := range 40 {
+		if n := count("192.0.2.7"); n != i+1 {
+			t.Fatalf("message %d: %d", i+1, n)
+		}
+	}
+	if n := count("192.0.2.8"); n != 1 {
+		t.Errorf("another client: %d", n)
+	}
+	now = rateNow.Add(time.Hour) // a quarter of its hour is over, three quarters of the last one overlap
+	if n := count("192.0.2.7"); n != 1+30 {
+		t.Errorf("an hour later: %d, want 31", n)
+	}
+	now = rateNow.Add(3 * time.Hour)
+	if n := count("192.0.2.7"); n != 1 {
+		t.Errorf("long after: %d", n)
+	}
+	count("2001:db8::1")
+	if n := count("2001:db8::ffff:2"); n != 2 {
+		t.Errorf("the same /64: %d", n)
+	}
+	if n := count("2001:db8:0:1::1"); n != 1 {
+		t.Errorf("another /64: %d", n)
+	}
+}
+
+// Without a store, and for a client without an address, nothing is counted.
+func TestRateOfNobody(t *testing.T) {
+	r := newClientRate(defaultRateConfig())
+	if report := r.Run(t.Context(), Input{Client: &Client{IP: netip.MustParseAddr("192.0.2.7")}, Now: rateNow}); len(report.Findings) > 0 || report.Err != nil {
+		t.Errorf("without a store: %+v", report)
+	}
+	r.CountIn(store.NewMemory(store.Options{}))
+	if report := r.Run(t.Context(), Input{Client: &Client{}, Now: rateNow}); len(report.Findings) > 0 || report.Err != nil {
+		t.Errorf("without an address: %+v", report)
+	}
+}
+
+// A domain is charged only with what it can be held to account for.
+func TestRateOfDomain(t *testing.T) {
+	tests := []struct {
+		why, from, mailFrom string
+		want                int // at the third message; 0: not counted
+	}{
+		{"SPF passed for the organizational domain", "a@news.corp.example", "bounce@mail.corp.example", 3},
+		{"SPF passed for another domain", "a@other.example", "bounce@mail.corp.example", 0},
+		{"SPF failed", "a@fails.example", "bounce@fails.example", 0},
+		{"no From", "", "bounce@mail.corp.example", 0},
+	}
+	zone := &fakeDNS{txt: map[string][]string{
+		"mail.corp.example": {"v=spf1 ip4:192.0.2.7 -all"},
+		"fails.example":     {"v=spf1 -all"},
+	}}
+	for _, tt := range tests {
+		t.Run(tt.why, func(t *testing.T) {
+			set, err := rules.Load([]rules.Source{{Name: "r.yaml", Src: []byte(
+				"rules: [{id: BURST, score: 1, when: {symbol: rate.from_domain, over: 2}}]")}}, rules.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := Build(DefaultConfig(), zone, set, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.CountIn(store.NewMemory(store.Options{}))
+			mailFrom, err := ParsePath(tt.mailFrom)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src := "Subject: x\r\n\r\ntext\r\n"
+			if tt.from != "" {
+				src = "From: " + tt.from + "\r\n" + src
+			}
+			n, burst := 0, false
+			for range 3 {
+				run := p.Start(t.Context(), &Client{IP: netip.MustParseAddr("192.0.2.7")}, func() time.Time { return rateNow })
+				run.Helo(&Helo{Name: "mail.corp.example"})
+				run.Mail(&Mail{From: mailFrom})
+				msg, err := message.Read(strings.NewReader(src), int64(len(src)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				run.Message(nil, msg)
+				n, burst = 0, false
+				for _, f := range run.Collect(t.Context()).Findings {
+					switch f.Symbol {
+					case "rate.from_domain":
+						n = f.Count
+					case "BURST":
+						burst = true
+					case "rate.client":
+						t.Error("counted though no rule asks for it")
+					}
+				}
+				run.Close()
+			}
+			if n != tt.want || burst != (tt.want == 3) {
+				t.Errorf("%d, and the rule hit: %v; want %d", n, burst, tt.want)
+			}
+		})
+	}
+}
+
+// A look-up that fails is not a sender without authentication: the count is unknown then.
+func TestRateOfDomainUnknown(t *testing.T) {
+	r := newFromRate(defaultRateConfig())
+	r.CountIn(store.NewMemory(store.Options{}))
+	broken := fakeCheck{SPFKey.Check, PerMail, nil, func(context.Context, Input) Report { return Report{Err: dns.ErrClosed} }}
+	p, err := NewPipeline([]Stage{
+		{Check: broken, Limit: time.Minute},
+		{Check: fakeCheck{DKIMKey.Check, PerMessage, nil, found("x")}, Limit: time.Minute, Off: true},
+		{Check: r, Limit: time.Minute},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := p.Start(t.Context(), &Client{IP: netip.MustParseAddr("192.0.2.7")}, func() time.Time { return rateNow })
+	defer run.Close()
+	run.Mail(&Mail{})
+	src := "From: a@corp.example\r\n\r\n"
+	msg, err := message.Read(strings.NewReader(src), int64(len(src)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Message(nil, msg)
+	if report, ok := run.Wait(t.Context(), "rate.from_domain"); !ok || report.Err == nil || len(report.Findings) > 0 {
+		t.Errorf("%+v %v", report, ok)
+	}
+}
