@@ -443,13 +443,9 @@ func TestOpenDKIMSignsAndVerifies(t *testing.T) {
 	for _, kind := range []struct {
 		algorithm, record string
 		key               any
-		canons            []string
 	}{
-		{algorithm: "rsa-sha256", record: "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(rsaPublic), key: rsaKey,
-			canons: []string{"simple/simple", "relaxed/simple", "simple/relaxed", "relaxed/relaxed"}},
-		// What opendkim signs with Ed25519 over a simple header does not even verify with opendkim.
-		{algorithm: "ed25519-sha256", record: "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(edPublic), key: edKey,
-			canons: []string{"relaxed/simple", "relaxed/relaxed"}},
+		{algorithm: "rsa-sha256", record: "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(rsaPublic), key: rsaKey},
+		{algorithm: "ed25519-sha256", record: "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(edPublic), key: edKey},
 	} {
 		box := &opendkimBox{t: t, dir: t.TempDir()}
 		der, err := x509.MarshalPKCS8PrivateKey(kind.key)
@@ -462,8 +458,10 @@ func TestOpenDKIMSignsAndVerifies(t *testing.T) {
 		}
 		names := serveNames(t, "$TTL 60\ns1._domainkey.good.example. TXT"+masterTXT(kind.record)+"\n")
 		p := startTestProxy(t, fmt.Sprintf(postfixConfig, names, "", postfix.Addr), nil)
-		for _, c := range signings(kind.canons) {
+		for _, c := range signings() {
 			canon := c.canon
+			// What opendkim 2.11 signs with Ed25519 over a simple header is broken. There opendkim and we are to agree.
+			broken := c.signer == "opendkim" && kind.algorithm == "ed25519-sha256" && strings.HasPrefix(canon, "simple/")
 			t.Run(c.signer+"/"+kind.algorithm+"/"+canon, func(t *testing.T) {
 				src := "From: Carol <carol@good.example>\r\nTo: alice@example.org\r\nSubject: signed  " + canon + "\r\n\tfolded\r\n" +
 					"Date: Mon, 23 Nov 2026 12:00:00 +0000\r\nMessage-ID: <" + strings.ReplaceAll(canon, "/", ".") + kind.algorithm + c.signer + "@good.example>\r\n" +
@@ -482,11 +480,12 @@ func TestOpenDKIMSignsAndVerifies(t *testing.T) {
 				}
 				client.Want("QUIT", 221)
 				delivered := newest(t, postfix.Messages("alice", before+1), canon, kind.algorithm+c.signer)
-				if !bytes.Contains(delivered, []byte("dkim=pass header.d=good.example")) {
+				passes := bytes.Contains(delivered, []byte("dkim=pass header.d=good.example"))
+				if !passes && !broken {
 					t.Errorf("here it does not pass:\n%s", delivered)
 				}
-				if good, said := box.verify(kind.record, delivered); !good {
-					t.Errorf("it does not verify at the far end:\n%s\n%s", said, delivered)
+				if good, said := box.verify(kind.record, delivered); good != passes {
+					t.Errorf("at the far end it verifies: %v, here: %v:\n%s\n%s", good, passes, said, delivered)
 				}
 				changed := bytes.Replace(delivered, []byte("last"), []byte("lost"), 1)
 				if good, said := box.verify(kind.record, changed); good {
@@ -501,9 +500,9 @@ func TestOpenDKIMSignsAndVerifies(t *testing.T) {
 // A signing is who signs a message, and in which canonicalization.
 type signing struct{ signer, canon string }
 
-func signings(canons []string) []signing {
+func signings() []signing {
 	var all []signing
-	for _, canon := range canons {
+	for _, canon := range []string{"simple/simple", "relaxed/simple", "simple/relaxed", "relaxed/relaxed"} {
 		all = append(all, signing{signer: "opendkim", canon: canon}, signing{signer: "go-msgauth", canon: canon})
 	}
 	return all
