@@ -20,6 +20,7 @@ type Exim struct {
 	Domains []string // whose mail it takes; example.org if empty
 	Users   []string // local parts known in each domain; alice and bob if empty
 	Main    string   // more lines for the main section of the configuration
+	ACL     string   // more ACLs
 }
 
 // EximServer is a running Exim.
@@ -56,7 +57,7 @@ func StartExim(t testing.TB, opt Exim) *EximServer {
 	// This is where Debian's Exim looks. Told by -C, it would drop its rights and could not deliver.
 	makeDir(t, filepath.Join(root, "etc/exim4"), 0o755, 0)
 	writeFile(t, filepath.Join(root, "etc/exim4/exim4.conf"), strings.NewReplacer(
-		"PORT", strconv.Itoa(port), "DOMAINS", strings.Join(opt.Domains, " : "), "MAIN", opt.Main,
+		"PORT", strconv.Itoa(port), "DOMAINS", strings.Join(opt.Domains, " : "), "MAIN", opt.Main, "MOREACL", opt.ACL,
 	).Replace(eximConf))
 	s.server = server{
 		t: t, name: "Exim", network: "tcp", banner: s.Addr,
@@ -93,6 +94,7 @@ rcpt:
   deny   domains = +ours
          message = Unknown user
   deny   message = relay not permitted
+MOREACL
 
 begin routers
 users:

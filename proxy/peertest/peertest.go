@@ -34,6 +34,7 @@ const (
 	NeedOpenSMTPD = "opensmtpd"
 	NeedNginx     = "nginx"
 	NeedHAProxy   = "haproxy"
+	NeedOpenDKIM  = "opendkim"
 )
 
 // Need skips the test, with a message that says what to install, unless all that is named is there: "swaks", "postfix",
@@ -79,6 +80,8 @@ func lacks(w string) string {
 		return firstOf(root, missingTree("opensmtpd", smtpdProgram))
 	case NeedNginx:
 		return firstOf(missingFile(nginxProgram, "nginx"), missingFile(nginxStream, "libnginx-mod-stream"))
+	case NeedOpenDKIM:
+		return firstOf(root, missingFile(opendkimProgram, "opendkim"))
 	case NeedHAProxy:
 		return missingFile(haproxyProgram, "haproxy")
 	}

@@ -92,7 +92,7 @@ func TestStartingAServerThatEndsIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.awaitBanner("tcp", "127.0.0.1:1", "")
+	err = p.awaitBanner("127.0.0.1:1", func() error { return greets("tcp", "127.0.0.1:1", "") })
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "no configuration in "+dir) {
 		t.Errorf("the error is %v", err)
 	}

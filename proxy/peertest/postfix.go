@@ -28,13 +28,16 @@ type Postfix struct {
 	TLS              bool              // offer STARTTLS, with a certificate made for the run
 	IPv6             bool              // listen on [::1] too, on the same port
 	Parameters       map[string]string // more of main.cf; the last word over what is set here
+	Main             string            // more of main.cf as it is written, below all the rest
+	Master           string            // more of master.cf; SUBMISSION in it becomes [PostfixServer.Submission]
 }
 
 // PostfixServer is a running Postfix.
 type PostfixServer struct {
 	server
-	Addr string // 127.0.0.1:port
-	Cert Cert   // with Postfix.TLS
+	Addr       string // 127.0.0.1:port
+	Submission string // another one, which nothing listens on unless Postfix.Master says so
+	Cert       Cert   // with Postfix.TLS
 
 	dir    string
 	domain string // the first of its domains
@@ -64,13 +67,16 @@ func StartPostfix(t testing.TB, opt Postfix) *PostfixServer {
 	dir := tempDir(t, "postfix")
 	s := &PostfixServer{dir: dir, domain: opt.Domains[0], port: freePort(t, hosts...)}
 	s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+	if opt.Master != "" {
+		s.Submission = net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t, "127.0.0.1")))
+	}
 	makePostfixDirs(t, dir)
 	if opt.TLS {
 		s.Cert = newCertIn(t, filepath.Join(dir, "conf"), opt.Hostname, "localhost", "127.0.0.1")
 	}
 	writeFile(t, filepath.Join(dir, "conf", "users"), userMap(opt))
-	writeFile(t, filepath.Join(dir, "conf", "main.cf"), s.mainCf(opt, ids(t, "nobody")))
-	writeFile(t, filepath.Join(dir, "conf", "master.cf"), masterCf(s.port, hosts))
+	writeFile(t, filepath.Join(dir, "conf", "main.cf"), s.mainCf(opt, ids(t, "nobody"))+opt.Main)
+	writeFile(t, filepath.Join(dir, "conf", "master.cf"), masterCf(s.port, hosts)+strings.ReplaceAll(opt.Master, "SUBMISSION", s.Submission))
 	s.server = server{
 		t: t, name: "Postfix", network: "tcp", banner: s.Addr,
 		command: func() *exec.Cmd {

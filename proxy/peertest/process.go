@@ -154,15 +154,15 @@ func (p *process) ended() bool {
 	}
 }
 
-// awaitBanner waits until the server at addr greets with 220, or its program has ended.
-func (p *process) awaitBanner(network, addr, preface string) error {
+// awaitBanner waits until probe finds the server at addr answering, or its program has ended.
+func (p *process) awaitBanner(addr string, probe func() error) error {
 	deadline := time.Now().Add(startLimit)
 	var last error
 	for time.Now().Before(deadline) {
 		if p.ended() {
 			return fmt.Errorf("%s ended at once (%v):\n%s", p.cmd.Path, p.cmd.ProcessState, p.output())
 		}
-		if last = greets(network, addr, preface); last == nil {
+		if last = probe(); last == nil {
 			return nil
 		}
 		time.Sleep(pollPause)
@@ -195,6 +195,15 @@ func greets(network, addr, preface string) error {
 	return err
 }
 
+// listens opens a connection and closes it again.
+func listens(network, addr string) error {
+	c, err := net.DialTimeout(network, addr, time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // output is what the program has printed so far. The children share the file's offset, so it is read by position.
 func (p *process) output() string {
 	b, err := io.ReadAll(io.NewSectionReader(p.out, 0, 16<<20))
@@ -212,6 +221,7 @@ type server struct {
 	network string // of the address that is polled for the banner
 	banner  string
 	preface string // what a client must send before the server greets it
+	silent  bool   // it speaks another protocol: that it takes connections must do
 	proc    *process
 }
 
@@ -221,7 +231,11 @@ func (s *server) start() error {
 	if err != nil {
 		return err
 	}
-	if err := proc.awaitBanner(s.network, s.banner, s.preface); err != nil {
+	probe := func() error { return greets(s.network, s.banner, s.preface) }
+	if s.silent {
+		probe = func() error { return listens(s.network, s.banner) }
+	}
+	if err := proc.awaitBanner(s.banner, probe); err != nil {
 		return errors.Join(err, proc.dismissGuard(), proc.terminate(), proc.killGroup(), proc.out.Close())
 	}
 	s.proc = proc
