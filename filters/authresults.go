@@ -193,15 +193,40 @@ func AuthservID(value string) (id string, ok bool) {
 
 // ClaimsAuthservID reports whether a field claims to be the word of own. What decides whether a field is removed must
 // be at least as generous as the most generous reader behind us: case, a final dot, spaces around the dots (an
-// obsolete spelling of one name) and a version behind the id make no difference.
+// obsolete spelling of one name), a version or other punctuation behind the id, control characters (which some take for
+// white space), encoded words and a comment that never ends make no difference.
 func ClaimsAuthservID(value, own string) bool {
 	own = strings.TrimSuffix(own, ".")
+	if claimsID(value, own) {
+		return true
+	}
+	spaced := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, value)
+	if spaced != value && claimsID(spaced, own) {
+		return true
+	}
+	if strings.Contains(value, "=?") {
+		decoded, _ := message.DecodeWords(value)
+		return decoded != value && claimsID(decoded, own)
+	}
+	return false
+}
+
+// claimsID reads the value as it stands.
+func claimsID(value, own string) bool {
 	same := func(id string) bool { return strings.EqualFold(strings.TrimSpace(strings.TrimSuffix(id, ".")), own) }
+	if r := (&authReader{s: value}); r.endless() {
+		value = strings.NewReplacer("(", " ", ")", " ").Replace(value)
+	}
 	id, ok := AuthservID(value)
 	if !ok {
 		return false
 	}
-	if same(id) {
+	if same(id) || same(hostPrefix(id)) {
 		return true
 	}
 	r := &authReader{s: value}
@@ -218,6 +243,19 @@ func ClaimsAuthservID(value, own string) bool {
 		}
 	}
 	return false
+}
+
+// hostPrefix is what a value begins with that can be a host name. Octets beyond ASCII belong to a name, and make it
+// another one.
+func hostPrefix(s string) string {
+	s = strings.TrimSpace(s)
+	end := strings.IndexFunc(s, func(r rune) bool {
+		return r < 0x80 && !isAlphanum(byte(r)) && r != '-' && r != '.' && r != '_'
+	})
+	if end < 0 {
+		return s
+	}
+	return s[:end]
 }
 
 var errAuthTooMany = errors.New("too many results or properties")
@@ -299,6 +337,12 @@ func (r *authReader) space() {
 		}
 	}
 	r.at = min(r.at, len(r.s))
+}
+
+// endless reports whether the value begins with a comment that does not end.
+func (r *authReader) endless() bool {
+	r.space()
+	return r.at >= len(r.s) && strings.Contains(r.s, "(")
 }
 
 func (r *authReader) expect(c byte) {

@@ -105,11 +105,41 @@ var DMARCKey = Key[*DMARCResult]{Check: "dmarc"}
 // CheckDMARC evaluates DMARC. The error is the cause of a temperror.
 func CheckDMARC(ctx context.Context, r dns.Lookuper, in DMARCInput) (*DMARCResult, error) {
 	who := authorDomain(in.Header)
+	d := newDMARCDiscovery(ctx, r, in.PSL)
+	if len(who.others) > 0 {
+		return checkAuthors(d, who, in)
+	}
+	return checkAuthor(d, who, in)
+}
+
+// checkAuthors evaluates each of several author domains. A message never passes so, for which of them the reader takes
+// for the author is not known. But the strictest policy among those that fail is that of the message: otherwise a second
+// address in From would be all that it takes to get round the first one's (RFC 9989 section 11.5).
+func checkAuthors(d *dmarcDiscovery, who author, in DMARCInput) (*DMARCResult, error) {
+	none := &DMARCResult{Result: "none", From: who.problem, FromReason: who.reason, Reason: who.reason}
+	strictest := none
+	var doubt error
+	for _, domain := range who.others {
+		one := who
+		one.domain = domain
+		res, err := checkAuthor(d, one, in)
+		doubt = errors.Join(doubt, err)
+		if res.Result == "fail" && res.Policy.weight() > strictest.Policy.weight() {
+			strictest = res
+		}
+	}
+	if doubt != nil && strictest.Policy != dmarcReject {
+		return none.fails(doubt)
+	}
+	return strictest, nil
+}
+
+// checkAuthor evaluates one author domain.
+func checkAuthor(d *dmarcDiscovery, who author, in DMARCInput) (*DMARCResult, error) {
 	res := &DMARCResult{Result: "none", Domain: who.domain, From: who.problem, FromReason: who.reason, Reason: who.reason}
 	if res.Domain == "" {
 		return res, nil
 	}
-	d := newDMARCDiscovery(ctx, r, in.PSL)
 	found, err := d.policy(res.Domain)
 	if err != nil {
 		return res.fails(err)
@@ -195,17 +225,22 @@ func (res *DMARCResult) align(d *dmarcDiscovery, rec *dmarcRecord, in DMARCInput
 
 // author is what the From field says about who wrote a message.
 type author struct {
-	domain  string // A-labels, lower case; "" where there is none or more than one
-	problem string // a suffix of a symbol: "no_from", "many_from", "bad_from"; "" for none
-	reason  string // the problem in words
-	unsure  bool   // the field is malformed: others may read another domain in it
+	domain  string   // A-labels, lower case; "" where there is none or more than one
+	others  []string // where there are more than one, and not too many: all of them, in their order
+	problem string   // a suffix of a symbol: "no_from", "many_from", "bad_from"; "" for none
+	reason  string   // the problem in words
+	unsure  bool     // the field is malformed: others may read another domain in it
 }
 
+// maxAuthorDomains is how many domains of a From field are looked at. Nobody honest has more than two.
+const maxAuthorDomains = 10
+
 // authorDomain extracts the one domain of the From field (RFC 9989 section 5.3.1). Where there is none or more than
-// one, DMARC does not apply, and which of several the reader of the mail sees is not guessed. More than one From field
-// is a fault (RFC 5322 section 3.6), even when all have the same domain.
+// one, which of several the reader of the mail sees is not guessed. More than one From field is a fault (RFC 5322
+// section 3.6), even when all have the same domain.
 func authorDomain(h message.Header) author {
 	var who author
+	var domains []string
 	fields := h.All("From")
 	if len(fields) > 1 {
 		who.problem, who.reason = "many_from", "there is more than one From field"
@@ -219,14 +254,20 @@ func authorDomain(h message.Header) author {
 			switch {
 			case !ok:
 				malformed = true
-			case who.domain != "" && ascii != who.domain:
-				return author{problem: "many_from", reason: "the From field has more than one domain"}
-			default:
-				who.domain = ascii
+			case len(domains) > maxAuthorDomains: // more than are looked at
+			case !slices.Contains(domains, ascii):
+				domains = append(domains, ascii)
 			}
 		}
 	}
+	if len(domains) == 1 {
+		who.domain = domains[0]
+	}
 	switch {
+	case len(domains) > maxAuthorDomains:
+		who.problem, who.reason = "many_from", fmt.Sprintf("the From field has more than %d domains", maxAuthorDomains)
+	case len(domains) > 1:
+		who.problem, who.reason, who.unsure, who.others = "many_from", "the From field has more than one domain", true, domains
 	case malformed:
 		who.problem, who.reason, who.unsure = "bad_from", "the From field is malformed", true
 	case who.domain == "":

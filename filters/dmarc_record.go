@@ -2,6 +2,7 @@ package filters
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,11 @@ const (
 	dmarcQuarantine dmarcPolicy = "quarantine"
 	dmarcReject     dmarcPolicy = "reject"
 )
+
+// weight orders policies by how much they ask for.
+func (p dmarcPolicy) weight() int {
+	return slices.Index([]dmarcPolicy{dmarcNone, dmarcQuarantine, dmarcReject}, p)
+}
 
 // dmarcRecord is a policy record (RFC 9989 section 4.7). pct, rf and ri of RFC 7489 are gone and ignored, as every
 // unknown tag is.
