@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 const postfixMaster = "/usr/lib/postfix/sbin/master"
@@ -294,6 +295,16 @@ func (s *PostfixServer) Log() string {
 		s.t.Errorf("read Postfix's log: %v", err)
 	}
 	return string(b)
+}
+
+// AwaitLog waits until the log holds the text: a process of its own writes it, after what it tells of has happened.
+func (s *PostfixServer) AwaitLog(text string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(startLimit); !strings.Contains(s.Log(), text); time.Sleep(pollPause) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the log lacks %q:\n%s", text, s.Log())
+		}
+	}
 }
 
 // Queue lists the files of messages that were accepted and not delivered: mail to other domains, which this server

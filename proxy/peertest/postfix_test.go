@@ -116,9 +116,7 @@ func TestPostfixOptions(t *testing.T) {
 				c.Want("XFORWARD NAME=out.example.com ADDR=192.0.2.7", 250)
 				c.Deliver("eve@example.com", []string{"alice@example.org"}, "Subject: x\r\n\r\nx\r\n")
 				s.Messages("alice", 1)
-				if !strings.Contains(s.Log(), "orig_client=out.example.com[192.0.2.7]") {
-					t.Errorf("the log lacks orig_client:\n%s", s.Log())
-				}
+				s.AwaitLog("orig_client=out.example.com[192.0.2.7]")
 			},
 		},
 		{

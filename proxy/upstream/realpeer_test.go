@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/proxy/peertest"
 )
@@ -70,8 +71,11 @@ func TestPostfixClientInfo(t *testing.T) {
 				}
 			}
 			for _, want := range tc.log {
-				if log := s.Log(); strings.Count(log, want) < 2 {
-					t.Errorf("%q is not twice in the log:\n%s", want, log)
+				// Postfix has a process of its own write the log, behind what happens.
+				for deadline := time.Now().Add(30 * time.Second); strings.Count(s.Log(), want) < 2; time.Sleep(10 * time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatalf("%q is not twice in the log:\n%s", want, s.Log())
+					}
 				}
 			}
 		})
