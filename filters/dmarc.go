@@ -254,7 +254,7 @@ func authorDomain(h message.Header) author {
 			switch {
 			case !ok:
 				malformed = true
-			case len(domains) > maxAuthorDomains: // more than are looked at
+			case len(domains) == maxAuthorDomains: // of more the first ones are looked at
 			case !slices.Contains(domains, ascii):
 				domains = append(domains, ascii)
 			}
@@ -264,8 +264,6 @@ func authorDomain(h message.Header) author {
 		who.domain = domains[0]
 	}
 	switch {
-	case len(domains) > maxAuthorDomains:
-		who.problem, who.reason = "many_from", fmt.Sprintf("the From field has more than %d domains", maxAuthorDomains)
 	case len(domains) > 1:
 		who.problem, who.reason, who.unsure, who.others = "many_from", "the From field has more than one domain", true, domains
 	case malformed:
