@@ -25,4 +25,9 @@ func (c *Config) MemoryBound() int64 {
 }
 
 // OpenFiles is how many files the process may need to have open at once.
-func (l Limits) OpenFiles() int { return ownFiles + l.Connections*connectionFiles }
+func (c *Config) OpenFiles() int { return ownFiles + c.Limits.Connections*connectionFiles }
+
+// ConnectionsWithin is how many connections so many open files are enough for.
+func (c *Config) ConnectionsWithin(files int64) int64 {
+	return max(0, files-ownFiles) / connectionFiles
+}

@@ -36,6 +36,9 @@ func runCheck(ctx context.Context, c *call) int {
 	if name == "" {
 		name = "embedded configuration"
 	}
+	if w := openFilesWarning(cfg); w != "" {
+		fmt.Fprintf(c.stderr, "warning: %s\n", w)
+	}
 	rules, tests := 0, 0
 	if rt.Rules != nil {
 		rules, tests = len(rt.Rules.Rules()), len(rt.Rules.Tests())

@@ -78,6 +78,9 @@ func (c *call) prepareService(ctx context.Context, cfg *proxy.Config, path strin
 	if err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
+	if w := openFilesWarning(cfg); w != "" {
+		svc.logger.Warn("config_warning", "warning", w)
+	}
 	server, err := proxy.NewServer(rt, svc.logger)
 	if err != nil {
 		return nil, errors.Join(err, out.Close())

@@ -205,7 +205,7 @@ func (l *Listener) acceptAll() {
 		}
 		// Out of file descriptors, or a connection that went while it waited: the listener itself is sound.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		l.cfg.Load().Log.Warn("accept failed", "error", err, "pause", pause)
+		l.cfg.Load().Log.Warn("accept_failed", "error", err, "pause", pause)
 		select {
 		case <-time.After(pause):
 		case <-l.done:
@@ -250,7 +250,7 @@ func (l *Listener) warnLimit(cfg *Config, limit string) {
 		return
 	}
 	st := l.Stats()
-	cfg.Log.Warn("connections turned away", "limit", limit, "open", st.Open, "refused_full", st.Full, "refused_per_ip", st.Crowded, "refused_rate", st.Hasty)
+	cfg.Log.Warn("turned_away", "limit", limit, "open", st.Open, "refused_full", st.Full, "refused_per_ip", st.Crowded, "refused_rate", st.Hasty)
 }
 
 // turnAway says why, where that can be said without a handshake, and closes. The send buffer of a new socket is empty: the write does not block.
