@@ -151,7 +151,10 @@ func (m *memory) look(key memoryKey) (fate, error) {
 	return f, nil
 }
 
-func (m *memory) put(key memoryKey, f fate) error {
+// fates are changes to the fates of one message's recipients. The store makes them as one.
+type fates []store.Change
+
+func (c *fates) become(key memoryKey, f fate) error {
 	ttl := keptFor
 	if f.State == served && !f.Kept {
 		ttl = servedFor
@@ -160,7 +163,12 @@ func (m *memory) put(key memoryKey, f fate) error {
 	if err != nil {
 		return fmt.Errorf("an entry that can't be written: %w", err)
 	}
-	return m.fates.Put(key[:], value, ttl)
+	*c = append(*c, store.Change{Key: key[:], Value: value, TTL: ttl})
+	return nil
+}
+
+func (c *fates) forget(key memoryKey) {
+	*c = append(*c, store.Change{Key: key[:], Delete: true})
 }
 
 // claimed reports whether a transaction is delivering the message just now.
@@ -288,9 +296,11 @@ func (a *attempt) offer() bool {
 		}
 	}
 	a.offered = true
+	var changes fates
 	for _, e := range a.due {
-		a.note(a.memory.put(e.key, fate{State: inDoubt, ID: a.id}))
+		a.note(changes.become(e.key, fate{State: inDoubt, ID: a.id}))
 	}
+	a.note(a.memory.fates.Apply(changes))
 	return true
 }
 
@@ -334,13 +344,14 @@ func (a *attempt) judge(result upstream.DataResult, err error) {
 func (a *attempt) settle(code int) {
 	a.mixed = a.mixed || len(a.served) > 0 && code/100 == 5
 	again := code/100 != 2
+	var changes fates
 	for i, o := range a.outcomes {
 		e := a.due[i]
 		switch {
 		case o.state == served:
-			a.note(a.memory.put(e.key, fate{State: served, Kept: again, ID: a.id, Reply: knownReply(o.reply)}))
+			a.note(changes.become(e.key, fate{State: served, Kept: again, ID: a.id, Reply: knownReply(o.reply)}))
 		case o.state == "" && a.offered && e.was.State == "":
-			a.note(a.memory.fates.Delete(e.key[:]))
+			changes.forget(e.key)
 		}
 		if a.mixed && o.state == "" && o.reply.Code != 0 {
 			a.setApart(e)
@@ -348,8 +359,9 @@ func (a *attempt) settle(code int) {
 	}
 	for _, e := range a.served {
 		e.was.Kept = e.was.Kept || again
-		a.note(a.memory.put(e.key, e.was))
+		a.note(changes.become(e.key, e.was))
 	}
+	a.note(a.memory.fates.Apply(changes))
 	if a.outcomes == nil && a.mixed {
 		for _, e := range a.due {
 			a.setApart(e)

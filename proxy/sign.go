@@ -42,10 +42,12 @@ func (m *memory) check(g *sign) bool {
 		return false
 	}
 	g.once.Do(func() {
+		var changes fates
 		for _, k := range g.keys {
-			if err := m.fates.Delete(k[:]); err != nil {
-				m.warn(err)
-			}
+			changes.forget(k)
+		}
+		if err := m.fates.Apply(changes); err != nil {
+			m.warn(err)
 		}
 		m.giveUp(g)
 	})

@@ -46,23 +46,34 @@ func (s *spared) Get(key []byte) (value []byte, ok bool, err error) {
 
 // Put writes to the file. An error says that the entry is in the process only.
 func (s *spared) Put(key, value []byte, ttl time.Duration) error {
-	if err := s.Store.Put(key, value, ttl); err != nil {
-		return s.keep(err, key, append([]byte{spareValue}, value...), ttl)
-	}
-	return s.forget(key)
+	return s.Apply([]store.Change{{Key: key, Value: value, TTL: ttl}})
 }
 
 // Delete deletes from the file. An error says that the entry is gone in the process only.
 func (s *spared) Delete(key []byte) error {
-	if err := s.Store.Delete(key); err != nil {
-		return s.keep(err, key, []byte{spareGone}, keptFor)
-	}
-	return s.forget(key)
+	return s.Apply([]store.Change{{Key: key, Delete: true}})
 }
 
-func (s *spared) keep(cause error, key, value []byte, ttl time.Duration) error {
+// Apply makes all changes in the file or, with an error, in the process only.
+func (s *spared) Apply(changes []store.Change) error {
+	failed := s.Store.Apply(changes)
+	errs := []error{failed}
+	for _, c := range changes {
+		switch {
+		case failed == nil:
+			errs = append(errs, s.forget(c.Key))
+		case c.Delete:
+			errs = append(errs, s.keep(c.Key, []byte{spareGone}, keptFor))
+		default:
+			errs = append(errs, s.keep(c.Key, append([]byte{spareValue}, c.Value...), c.TTL))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *spared) keep(key, value []byte, ttl time.Duration) error {
 	s.used.Store(true)
-	return errors.Join(cause, s.spare.Put(key, value, ttl))
+	return s.spare.Put(key, value, ttl)
 }
 
 func (s *spared) forget(key []byte) error {

@@ -16,18 +16,11 @@ type fullDisk struct {
 
 var errNoRoom = errors.New("no space left on device")
 
-func (d *fullDisk) Put(key, value []byte, ttl time.Duration) error {
+func (d *fullDisk) Apply(changes []store.Change) error {
 	if d.full {
 		return errNoRoom
 	}
-	return d.Store.Put(key, value, ttl)
-}
-
-func (d *fullDisk) Delete(key []byte) error {
-	if d.full {
-		return errNoRoom
-	}
-	return d.Store.Delete(key)
+	return d.Store.Apply(changes)
 }
 
 // What can't be written while the disk is full is known all the same; it is told each time, and over when there is room.
@@ -70,4 +63,19 @@ func TestSpared(t *testing.T) {
 	want("new", "")
 	put("changed", "4", false)
 	want("changed", "4")
+
+	// Several at once, which the disk takes or does not take together.
+	disk.full = true
+	both := []store.Change{{Key: []byte("changed"), Delete: true}, {Key: []byte("new"), Value: []byte("5"), TTL: time.Hour}}
+	if err := s.Apply(both); !errors.Is(err, errNoRoom) {
+		t.Errorf("apply: %v", err)
+	}
+	want("changed", "")
+	want("new", "5")
+	disk.full = false
+	if err := s.Apply(both); err != nil {
+		t.Error(err)
+	}
+	want("changed", "")
+	want("new", "5")
 }

@@ -202,6 +202,27 @@ func (s *boltSpace) Delete(key []byte) error {
 	return s.bolt.write(s, func(tx *boltTx) error { return tx.remove(key) })
 }
 
+// Apply makes several changes in one commit.
+func (s *boltSpace) Apply(changes []Change) error {
+	if err := checkChanges(changes); err != nil || len(changes) == 0 {
+		return err
+	}
+	return s.bolt.write(s, func(tx *boltTx) error {
+		for _, c := range changes {
+			var err error
+			if c.Delete {
+				err = tx.remove(c.Key)
+			} else {
+				err = tx.put(c.Key, record{kind: plain, value: c.Value}, c.TTL)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // boltOp is a write on its way to the goroutine that writes.
 type boltOp struct {
 	space *boltSpace

@@ -326,6 +326,29 @@ func BenchmarkPut(b *testing.B) {
 	benchmark(b, func(s store.Store, key []byte) error { return s.Put(key, key, time.Hour) })
 }
 
+// BenchmarkTen is what a message for ten recipients costs: their fates one by one, and as one.
+func BenchmarkTen(b *testing.B) {
+	b.Run("Put", func(b *testing.B) {
+		benchmark(b, func(s store.Store, key []byte) error {
+			for i := range 10 {
+				if err := s.Put(append(key, byte(i)), key, time.Hour); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	b.Run("Apply", func(b *testing.B) {
+		benchmark(b, func(s store.Store, key []byte) error {
+			changes := make([]store.Change, 10)
+			for i := range changes {
+				changes[i] = store.Change{Key: append(key[:len(key):len(key)], byte(i)), Value: key, TTL: time.Hour}
+			}
+			return s.Apply(changes)
+		})
+	})
+}
+
 func BenchmarkAdd(b *testing.B) {
 	benchmark(b, func(s store.Store, key []byte) error {
 		_, err := s.Add(key, 1, time.Hour)

@@ -200,6 +200,49 @@ func TestDelete(t *testing.T) {
 	})
 }
 
+func TestApply(t *testing.T) {
+	contract(t, store.Options{}, func(t *testing.T, s store.Spaces, c *clock) {
+		put(t, s, "old", "one", time.Hour)
+		put(t, s, "gone", "two", time.Hour)
+		apply := func(changes ...store.Change) error { return s.Apply(changes) }
+		if err := apply(); err != nil {
+			t.Errorf("no changes: %v", err)
+		}
+		err := apply(
+			store.Change{Key: []byte("new"), Value: []byte("three"), TTL: time.Minute},
+			store.Change{Key: []byte("old"), Value: []byte("four"), TTL: time.Minute},
+			store.Change{Key: []byte("gone"), Delete: true},
+			store.Change{Key: []byte("never"), Delete: true},
+			store.Change{Key: []byte("twice"), Value: []byte("five"), TTL: time.Hour},
+			store.Change{Key: []byte("twice"), Value: []byte("six"), TTL: time.Hour},
+			store.Change{Key: []byte("brief"), Value: []byte("seven"), TTL: time.Hour},
+			store.Change{Key: []byte("brief"), Delete: true},
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range map[string]string{"new": "three", "old": "four", "gone": "-", "never": "-", "twice": "six", "brief": "-"} {
+			expect(t, key, get(t, s, key), want)
+		}
+		c.Advance(time.Minute)
+		for key, want := range map[string]string{"new": "-", "old": "-", "twice": "six"} {
+			expect(t, key+" after a minute", get(t, s, key), want)
+		}
+		// One that can't be made keeps the others from being made.
+		for name, bad := range map[string]store.Change{
+			"no key":          {Value: []byte("x"), TTL: time.Minute},
+			"no time to live": {Key: []byte("k"), Value: []byte("x")},
+			"large value":     {Key: []byte("k"), Value: make([]byte, store.MaxValue+1), TTL: time.Minute},
+			"delete, no key":  {Delete: true},
+		} {
+			if err := apply(store.Change{Key: []byte("other"), TTL: time.Minute}, bad); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+			expect(t, name, get(t, s, "other"), "-")
+		}
+	})
+}
+
 func TestArgumentsAreChecked(t *testing.T) {
 	contract(t, store.Options{}, func(t *testing.T, s store.Spaces, _ *clock) {
 		long := make([]byte, store.MaxKey+1)

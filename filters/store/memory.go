@@ -201,6 +201,26 @@ func (s *memorySpace) Add(key []byte, n int64, ttl time.Duration) (int64, error)
 	return it.number, nil
 }
 
+// Apply makes several changes while nobody else looks.
+func (s *memorySpace) Apply(changes []Change) error {
+	if err := checkChanges(changes); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed && len(changes) > 0 {
+		return ErrClosed
+	}
+	for _, c := range changes {
+		if !c.Delete {
+			s.set(item{key: string(c.Key), value: bytes.Clone(c.Value)}, c.TTL)
+		} else if it, ok := s.entries[string(c.Key)]; ok {
+			s.remove(it)
+		}
+	}
+	return nil
+}
+
 // Delete removes what is under key.
 func (s *memorySpace) Delete(key []byte) error {
 	if err := checkKey(key); err != nil {

@@ -34,8 +34,18 @@ type Store interface {
 	Add(key []byte, n int64, ttl time.Duration) (int64, error)
 	// Delete removes what is under key, if anything.
 	Delete(key []byte) error
+	// Apply makes several changes, in their order, as one: all of them or, on an error, none. In a file it costs one commit.
+	Apply(changes []Change) error
 	// Close ends the store: what is called afterwards fails with [ErrClosed]. On a space it does nothing.
 	Close() error
+}
+
+// A Change is a Put or a Delete; see [Store].
+type Change struct {
+	Key    []byte
+	Value  []byte
+	TTL    time.Duration
+	Delete bool // Value and TTL do not matter
 }
 
 // Spaces is a store with further ones within it, which share nothing but its file.
@@ -94,6 +104,19 @@ func checkEntry(key, value []byte, ttl time.Duration) error {
 	}
 	if ttl <= 0 {
 		return fmt.Errorf("store: a time to live of %v, expected more than none", ttl)
+	}
+	return nil
+}
+
+func checkChanges(changes []Change) error {
+	for _, c := range changes {
+		err := checkKey(c.Key)
+		if !c.Delete {
+			err = checkEntry(c.Key, c.Value, c.TTL)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
