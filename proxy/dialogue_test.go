@@ -208,7 +208,7 @@ var testZoneOnce struct {
 }
 
 // testZone serves testdata/zones/test.zone and gives the address.
-func testZone(t *testing.T) string {
+func testZone(t testing.TB) string {
 	t.Helper()
 	testZoneOnce.Do(func() {
 		src, err := os.ReadFile("../testdata/zones/test.zone")
@@ -231,7 +231,7 @@ func testZone(t *testing.T) string {
 
 // A testProxy is a proxy that serves, and the log that it writes.
 type testProxy struct {
-	t      *testing.T
+	t      testing.TB
 	server *Server
 	addr   string
 	stop   func()
@@ -241,7 +241,7 @@ type testProxy struct {
 }
 
 // startTestProxy serves a configuration until the test ends or stop is called.
-func startTestProxy(t *testing.T, config string, change func(*Config)) *testProxy {
+func startTestProxy(t testing.TB, config string, change func(*Config)) *testProxy {
 	t.Helper()
 	folder := t.TempDir()
 	if rules, err := os.ReadFile("../testdata/rules/sessions.yaml"); err != nil {
@@ -384,7 +384,7 @@ func (p *player) close() {
 }
 
 // waitFor polls a condition that another process or goroutine brings about.
-func waitFor(t *testing.T, what string, cond func() bool) {
+func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for !cond() {

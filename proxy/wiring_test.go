@@ -13,7 +13,7 @@ import (
 )
 
 // hello connects and says EHLO.
-func hello(t *testing.T, addr string) *peertest.Client {
+func hello(t testing.TB, addr string) *peertest.Client {
 	t.Helper()
 	client := peertest.Dial(t, addr)
 	client.Expect(220)
