@@ -10,6 +10,7 @@ import (
 	"postern/filters/dns"
 	"postern/filters/message"
 	"postern/filters/message/mailbox"
+	"postern/rules"
 )
 
 // Envelope is what is known about how a stored message came in. What is missing is taken from the message: the client
@@ -63,38 +64,75 @@ type ScanLookup struct {
 
 // Scan judges one stored message as if it came in now. Observe mode is not heeded: the action is the one that would be taken.
 func (rt *Runtime) Scan(ctx context.Context, item mailbox.Item, env Envelope) ScanResult {
-	out := ScanResult{Path: item.Path, Action: filters.NoAction.String(), Score: "0", Limit: "0", Findings: []ScanFinding{}, Errors: []string{}}
 	if item.Err != nil {
-		out.Errors = append(out.Errors, item.Err.Error())
-		return out
+		return notJudged(item.Path, item.Err)
 	}
 	msg, err := message.Read(item.Data, item.Size)
 	if err != nil {
-		out.Errors = append(out.Errors, err.Error())
-		return out
+		return notJudged(item.Path, err)
 	}
-	var lookups lookupLog
-	ctx = dns.WithTrace(ctx, lookups.add)
+	x := rt.Examine(ctx, msg, env)
+	defer x.Close()
+	return x.scanResult(item.Path)
+}
+
+func notJudged(path string, err error) ScanResult {
+	return ScanResult{
+		Path: path, Action: filters.NoAction.String(), Score: "0", Limit: "0",
+		Findings: []ScanFinding{}, Errors: []string{err.Error()},
+	}
+}
+
+// An Examination is a stored message with all that was found out about it, open to further questions.
+type Examination struct {
+	Verdict  filters.Verdict
+	Result   filters.Result
+	Envelope Envelope // as it was given, and filled in from the message
+
+	rt      *Runtime
+	run     *filters.Run
+	mail    *filters.Mail
+	lookups lookupLog
+}
+
+// Examine judges a message as [Runtime.Scan] does. The examination has to be closed.
+func (rt *Runtime) Examine(ctx context.Context, msg *message.Message, env Envelope) *Examination {
+	x := &Examination{rt: rt}
+	ctx = dns.WithTrace(ctx, x.lookups.add)
 	rt.fillEnvelope(&env, msg)
-	run := rt.pipeline.Start(ctx, &filters.Client{
+	x.Envelope = env
+	x.run = rt.pipeline.Start(ctx, &filters.Client{
 		IP:      env.IP,
 		Trusted: env.IP.IsValid() && within(rt.Config.Networks.Trusted, env.IP),
 		OwnName: rt.Config.Hostname,
 	}, time.Now)
-	defer run.Close()
 	if env.Helo != "" {
-		run.Helo(&filters.Helo{Name: env.Helo, Extended: true})
+		x.run.Helo(&filters.Helo{Name: env.Helo, Extended: true})
 	}
-	mail := &filters.Mail{From: *env.From}
-	run.Mail(mail)
-	run.Message(env.Rcpts, msg)
+	x.mail = &filters.Mail{From: *env.From}
+	x.run.Mail(x.mail)
+	x.run.Message(env.Rcpts, msg)
 	budget, cancel := context.WithTimeout(ctx, rt.Config.Budget.Filters)
 	defer cancel()
-	res := run.Collect(budget)
-	policy := *rt.policy
+	x.Result = x.run.Collect(budget)
+	x.Verdict = x.decide(x.Result.Findings)
+	return x
+}
+
+// Close ends what the checks still do.
+func (x *Examination) Close() { x.run.Close() }
+
+// decide gives the verdict on findings; observe mode is not heeded.
+func (x *Examination) decide(findings []filters.Finding) filters.Verdict {
+	policy := *x.rt.policy
 	policy.Observe = false
-	out.fill(policy.Decide(filters.Case{Mail: mail, Rcpts: env.Rcpts, Findings: res.Findings}), res)
-	out.Lookups = lookups.list()
+	return policy.Decide(filters.Case{Mail: x.mail, Rcpts: x.Envelope.Rcpts, Findings: findings})
+}
+
+func (x *Examination) scanResult(path string) ScanResult {
+	out := ScanResult{Path: path, Findings: []ScanFinding{}, Errors: []string{}}
+	out.fill(x.Verdict, x.Result)
+	out.Lookups = x.lookups.list()
 	return out
 }
 
@@ -145,3 +183,21 @@ func (r *ScanResult) fill(v filters.Verdict, res filters.Result) {
 		r.Errors = append(r.Errors, e.Check+": "+e.Err.Error())
 	}
 }
+
+// Explain explains the rules that hit, those that stay unknown, and those that are named.
+func (x *Examination) Explain(ctx context.Context, named ...string) []rules.Explained {
+	if x.rt.Rules == nil {
+		return nil
+	}
+	return x.run.Explain(ctx, x.rt.Rules, named...)
+}
+
+// Measure adds what the rules cost on this message to costs.
+func (x *Examination) Measure(ctx context.Context, costs *rules.Costs) {
+	if x.rt.Rules != nil {
+		x.run.Measure(ctx, x.rt.Rules, costs)
+	}
+}
+
+// Thresholds are those of the policy that holds for recipients of no particular domain.
+func (rt *Runtime) Thresholds() filters.Thresholds { return rt.policy.Default }

@@ -18,7 +18,7 @@ var rulesCommand = &command{
 	summary: "test rules, look at them, try them on stored mail",
 	help: `
 Works on the rules that the configuration names, or on rule files that are given.`,
-	verbs: []*command{rulesTestCommand},
+	verbs: []*command{rulesTestCommand, rulesBacktestCommand},
 }
 
 // ruleFlags say which rules a command works on.

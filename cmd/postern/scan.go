@@ -123,14 +123,24 @@ type scanner struct {
 
 // scanAll walks the paths. What it returns are paths that could not be walked to their end.
 func (s *scanner) scanAll(ctx context.Context, paths []string) []error {
-	pending := make(chan chan proxy.ScanResult, 2*runtime.GOMAXPROCS(0))
+	judge := func(item mailbox.Item) proxy.ScanResult { return s.rt.Scan(ctx, item, s.env) }
+	return eachMessage(ctx, paths, judge, func(r proxy.ScanResult) {
+		s.print(r)
+		s.progress.step()
+	})
+}
+
+// eachMessage walks the paths, judges the messages on all cores, and takes the results one by one in the order of the
+// messages. What it returns are paths that could not be walked to their end.
+func eachMessage[T any](ctx context.Context, paths []string, judge func(mailbox.Item) T, take func(T)) []error {
+	pending := make(chan chan T, 2*runtime.GOMAXPROCS(0))
 	workers := make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 	var failed []error
 	go func() {
 		defer close(pending)
 		for _, path := range paths {
 			err := mailbox.Walk(ctx, path, func(item mailbox.Item) error {
-				result := make(chan proxy.ScanResult, 1)
+				result := make(chan T, 1)
 				select {
 				case pending <- result:
 				case <-ctx.Done():
@@ -138,7 +148,7 @@ func (s *scanner) scanAll(ctx context.Context, paths []string) []error {
 				}
 				workers <- struct{}{}
 				go func() {
-					result <- s.rt.Scan(ctx, item, s.env)
+					result <- judge(item)
 					<-workers
 				}()
 				return nil
@@ -149,8 +159,7 @@ func (s *scanner) scanAll(ctx context.Context, paths []string) []error {
 		}
 	}()
 	for result := range pending {
-		s.print(<-result)
-		s.progress.step()
+		take(<-result)
 	}
 	return failed
 }
