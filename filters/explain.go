@@ -33,7 +33,7 @@ func (r *Run) subject(ctx context.Context) *subject {
 func (c *Config) PassErrors() {
 	for _, onError := range []*OnError{
 		&c.Iprev.OnError, &c.Helo.OnError, &c.SPF.OnError, &c.MailFrom.OnError, &c.DKIM.OnError,
-		&c.ARC.OnError, &c.DMARC.OnError, &c.DNSBL.OnError, &c.Defects.OnError, &c.Content.OnError,
+		&c.ARC.OnError, &c.DMARC.OnError, &c.DNSBL.OnError, &c.Defects.OnError, &c.Classifier.OnError, &c.Content.OnError,
 	} {
 		*onError = PassOnError
 	}
