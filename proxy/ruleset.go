@@ -1,10 +1,15 @@
 package proxy
 
 import (
+	"maps"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
 
+	"postern/filters"
+	"postern/rules"
+	"postern/rules/packs"
 	"postern/rules/strict"
 )
 
@@ -18,7 +23,41 @@ func (c *Config) WithRules(files []string, packs bool) *Config {
 	if !packs {
 		changed.Filters.Content.Own.Packs = nil
 	}
+	changed.dropOverrides()
 	return &changed
+}
+
+// dropOverrides leaves out the overrides of rules that were in the files which others stand in for.
+func (c *Config) dropOverrides() {
+	there := map[string]bool{}
+	note := func(name string, src []byte, err error) {
+		if err != nil {
+			return // it is complained about when the rules are loaded
+		}
+		if f, _ := rules.Parse(name, src); f != nil {
+			for i := range f.Rules {
+				there[f.Rules[i].ID] = true
+			}
+		}
+	}
+	for _, pack := range c.Filters.Content.Own.Packs {
+		note(packs.Open(pack))
+	}
+	for _, file := range c.ruleFiles {
+		src, err := os.ReadFile(file)
+		note(file, src, err)
+	}
+	only := func(o filters.RuleOverrides) filters.RuleOverrides {
+		o = maps.Clone(o)
+		maps.DeleteFunc(o, func(id string, _ filters.RuleOverride) bool { return !there[id] })
+		return o
+	}
+	c.Filters.Content.Own.Overrides = only(c.Filters.Content.Own.Overrides)
+	c.Policies = maps.Clone(c.Policies)
+	for domain, p := range c.Policies {
+		p.Rules = only(p.Rules)
+		c.Policies[domain] = p
+	}
 }
 
 // rulePath is Path for the names of rule files.

@@ -200,7 +200,7 @@ func describeTest(t *testExpr) string {
 	case t.exists != nil:
 		return s + " is absent"
 	case t.count != nil:
-		return s + " count"
+		return s + " count " + t.count.String()
 	}
 	for i, p := range t.preds {
 		if i > 0 {

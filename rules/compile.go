@@ -29,6 +29,7 @@ type Options struct {
 
 // A Set is rules ready to run. It is not changed by use, and may be used by any number of goroutines.
 type Set struct {
+	files    []*File
 	rules    []compiledRule
 	conds    []node
 	sources  [3][]sourceDef // by scope
@@ -126,7 +127,7 @@ func Compile(files []*File, opt Options) (*Set, error) {
 		opt.ReadFile = os.ReadFile
 	}
 	c := &compiler{
-		opt: opt, set: &Set{opt: opt}, files: files, byID: map[string]int{},
+		opt: opt, set: &Set{opt: opt, files: files}, files: files, byID: map[string]int{},
 		indexes: map[indexKey]int{}, entries: map[*List][]Entry{}, conds: map[condKey]int{}, used: map[any]bool{},
 	}
 	for s := range c.sources {

@@ -43,6 +43,7 @@ type Step struct {
 	Truth  Truth
 	Seen   []string // the first values that there are
 	More   int      // further ones
+	Chars  int      // of a body, in place of one that is long
 	Failed bool     // a check that could have told failed or timed out
 	Other  []string // the values that same_as compares with
 	Found  []Piece  // what in the values made it true
@@ -153,7 +154,7 @@ func (x *explainer) items(step *Step, n *itemsNode) {
 		step.What += " " + n.which.String()
 	}
 	if n.count != nil {
-		step.What += " count"
+		step.What += " count " + n.count.String()
 	}
 	all := x.st.items(n.scope)
 	step.More = len(all)
@@ -198,13 +199,17 @@ func itemLabel(s scope, item Item) []string {
 
 func (x *explainer) test(step *Step, n *leafNode, it *itemState) {
 	step.Op, step.What, step.Pos = OpTest, n.what, n.pos
-	if src := x.st.set.sources[n.scope][n.src]; src.subject == "symbol" && src.part == "count" {
+	src := &x.st.set.sources[n.scope][n.src]
+	if src.subject == "symbol" && src.part == "count" {
 		step.Op = OpSymbol
 	}
 	s := x.st.values(n.scope, n.src, it)
 	step.Failed = s.unknown
 	step.Seen = firstValues(s.values)
 	step.More = len(s.values) - len(step.Seen)
+	if src.subject == "body" && len(s.values) == 1 && len(s.values[0]) > maxSeenBytes {
+		step.Seen, step.More, step.Chars = nil, 0, utf8.RuneCountInString(s.values[0])
+	}
 	for _, p := range n.preds {
 		if same, ok := p.(*samePred); ok {
 			other := x.st.values(same.scope, same.src, it)

@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"math"
 	"net/netip"
+	"strconv"
 )
 
 // An exprOp says what an expr is.
@@ -79,6 +81,19 @@ func (s span) holds(n int64) bool {
 		return n >= s.lo || n <= s.hi
 	}
 	return n >= s.lo && n <= s.hi
+}
+
+// String writes the span as a rule file does: "3", "over 3", "under 3", "between 1 and 3".
+func (s span) String() string {
+	switch {
+	case s.lo == s.hi:
+		return strconv.FormatInt(s.lo, 10)
+	case s.hi == math.MaxInt64:
+		return "over " + strconv.FormatInt(s.lo-1, 10)
+	case s.lo == math.MinInt64:
+		return "under " + strconv.FormatInt(s.hi+1, 10)
+	}
+	return "between " + strconv.FormatInt(s.lo, 10) + " and " + strconv.FormatInt(s.hi, 10)
 }
 
 // walk calls fn for e and all conditions within it, outer ones first.

@@ -44,7 +44,7 @@ func (p *parser) predicate(t *testExpr, op string, n *strict.Node) {
 		ok = p.networks(&pred, n)
 	case "length":
 		q := p.quantity(op, n)
-		pred.span, pred.arg, ok = q, n.Text(), true
+		pred.span, pred.arg, ok = q, q.String(), true
 	case "same_as":
 		ok = p.sameAs(&pred, t, n)
 	case "over", "under", "between":

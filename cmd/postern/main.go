@@ -48,8 +48,8 @@ type call struct {
 // commands in the order in which the overview lists them.
 func commands() []*command {
 	return []*command{
-		serveCommand, demoCommand, checkCommand, scanCommand, rulesCommand, learnCommand, quarantineCommand, benchCommand, reloadCommand,
-		versionCommand,
+		serveCommand, demoCommand, checkCommand, scanCommand, explainCommand, rulesCommand, learnCommand, quarantineCommand,
+		benchCommand, reloadCommand, versionCommand,
 	}
 }
 

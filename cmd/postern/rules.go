@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ var rulesCommand = &command{
 	summary: "test rules, look at them, try them on stored mail",
 	help: `
 Works on the rules that the configuration names, or on rule files that are given.`,
-	verbs: []*command{rulesTestCommand, rulesBacktestCommand},
+	verbs: []*command{rulesTestCommand, rulesListCommand, rulesDocCommand, rulesHitsCommand, rulesBacktestCommand},
 }
 
 // ruleFlags say which rules a command works on.
@@ -32,18 +33,32 @@ func (f *ruleFlags) register(c *call) {
 	c.flags.BoolVar(&f.noPacks, "no-packs", false, "leave out the packs that the configuration names")
 }
 
+// errNoRules says that there is nothing to work on.
+var errNoRules = errors.New("the configuration has filters.content switched off, so there are no rules")
+
 // runtime builds what the flags describe. Files stand in for the rule files of the configuration where any are given.
 func (f *ruleFlags) runtime(ctx context.Context, c *call, files []string) (*proxy.Runtime, error) {
 	cfg, err := loadConfig(f.config)
 	if err != nil {
 		return nil, err
 	}
-	if len(files) > 0 {
-		cfg = cfg.WithRules(files, !f.noPacks)
-	} else if f.noPacks {
+	rt, err := c.build(ctx, f.choose(cfg, files), proxy.RuntimeOptions{NoTests: true, Resolver: dns.Offline()})
+	if err == nil && rt.Rules == nil {
+		rt.Close()
+		return nil, errNoRules
+	}
+	return rt, err
+}
+
+// choose puts files in the place of the configured rule files, where any are given.
+func (f *ruleFlags) choose(cfg *proxy.Config, files []string) *proxy.Config {
+	switch {
+	case len(files) > 0:
+		return cfg.WithRules(files, !f.noPacks)
+	case f.noPacks:
 		cfg.Filters.Content.Own.Packs = nil
 	}
-	return c.build(ctx, cfg, proxy.RuntimeOptions{NoTests: true, Resolver: dns.Offline()})
+	return cfg
 }
 
 // ruleFiles lists the rule files that paths name: files, and folders whose files are taken that end in .yaml or .yml.

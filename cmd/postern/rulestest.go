@@ -70,9 +70,6 @@ func runRulesTest(ctx context.Context, c *call) int {
 		return c.explain(err)
 	}
 	defer rt.Close()
-	if rt.Rules == nil {
-		return c.fail(errors.New("the configuration has filters.content switched off, so there are no rules"))
-	}
 	report := &testReport{started: time.Now()}
 	if report.add(ctx, rt.Rules, files, only); report.Rules == 0 && f.pattern != "" {
 		return c.misuse("-run %q matches the id of no rule", f.pattern)

@@ -93,6 +93,9 @@ func (t *treeWriter) saw(s *rules.Step) string {
 			parts = append(parts, quoted(v))
 		}
 	}
+	if s.Chars > 0 && len(s.Found) == 0 {
+		parts = append(parts, fmt.Sprintf("%d characters", s.Chars))
+	}
 	if s.Failed {
 		parts = append(parts, "a check that could tell failed")
 	}
@@ -200,6 +203,7 @@ type stepJSON struct {
 	Value     string      `json:"value"` // true, false or unknown
 	Saw       []string    `json:"saw,omitempty"`
 	More      int         `json:"more,omitempty"`
+	Chars     int         `json:"chars,omitempty"`  // of a body that is too long to be shown
 	Beside    []string    `json:"beside,omitempty"` // what same_as compared with
 	Failed    bool        `json:"failed,omitempty"`
 	Matched   []pieceJSON `json:"matched,omitempty"`
@@ -220,7 +224,7 @@ func newStepJSON(s *rules.Step) *stepJSON {
 	}
 	j := &stepJSON{
 		Condition: s.What, File: s.Pos.File, Line: s.Pos.Line, Value: s.Truth.String(),
-		Saw: s.Seen, More: s.More, Beside: s.Other, Failed: s.Failed,
+		Saw: s.Seen, More: s.More, Chars: s.Chars, Beside: s.Other, Failed: s.Failed,
 	}
 	for _, p := range s.Found {
 		j.Matched = append(j.Matched, pieceJSON{Before: p.Before, Text: p.Text, After: p.After, Entry: p.Entry, Note: p.Note})

@@ -37,14 +37,8 @@ type scanFlags struct {
 
 func runScan(ctx context.Context, c *call) int {
 	var f scanFlags
-	c.flags.StringVar(&f.config, "config", "", configHelp+" (default "+proxy.DefaultPath+", else the embedded one)")
-	c.flags.BoolVar(&f.json, "json", false, "one line of JSON a message")
-	c.flags.BoolVar(&f.offline, "offline", false, "ask no DNS: what needs it is an error finding")
+	f.register(c)
 	c.flags.BoolVar(&f.verbose, "v", false, "show findings without weight and every DNS look-up too")
-	c.flags.StringVar(&f.ip, "ip", "", "the client's `ADDRESS`")
-	c.flags.StringVar(&f.helo, "helo", "", "the `NAME` given at HELO")
-	c.flags.StringVar(&f.from, "from", "", "the reverse-path, an `ADDRESS`; <> for the null one")
-	c.flags.StringVar(&f.rcpt, "rcpt", "", "the recipient, an `ADDRESS`; several with commas")
 	if code, ok := c.parse(); !ok {
 		return code
 	}
@@ -79,6 +73,17 @@ func runScan(ctx context.Context, c *call) int {
 		return exitBad
 	}
 	return exitFine
+}
+
+// register makes the flags that other commands on stored messages have too.
+func (f *scanFlags) register(c *call) {
+	c.flags.StringVar(&f.config, "config", "", configHelp+" (default "+proxy.DefaultPath+", else the embedded one)")
+	c.flags.BoolVar(&f.json, "json", false, "one line of JSON a message")
+	c.flags.BoolVar(&f.offline, "offline", false, "ask no DNS: what needs it is an error finding")
+	c.flags.StringVar(&f.ip, "ip", "", "the client's `ADDRESS`")
+	c.flags.StringVar(&f.helo, "helo", "", "the `NAME` given at HELO")
+	c.flags.StringVar(&f.from, "from", "", "the reverse-path, an `ADDRESS`; <> for the null one")
+	c.flags.StringVar(&f.rcpt, "rcpt", "", "the recipient, an `ADDRESS`; several with commas")
 }
 
 // envelope reads the flags that describe how the messages came in.

@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+
+	"postern/filters"
+	"postern/filters/message"
+)
+
+// Thresholds are those that hold for the message: its first recipient's.
+func (x *Examination) Thresholds() filters.Thresholds {
+	if len(x.Envelope.Rcpts) == 0 {
+		return x.rt.policy.Default
+	}
+	return x.rt.policy.For(x.Envelope.Rcpts[0].To.Domain)
+}
+
+// A Shadowed is what a shadow rule, or all of them together, would have changed.
+type Shadowed struct {
+	Rule    string // "" for all together
+	Finding filters.Finding
+	Verdict filters.Verdict // if it were enforced
+}
+
+// Shadows tells what each shadow rule that hits would have changed, and, where there are several, all together.
+// What other rules would have made of their symbols is not looked at.
+func (x *Examination) Shadows() []Shadowed {
+	var list []Shadowed
+	for i, f := range x.Verdict.Findings {
+		if !f.Shadow {
+			continue
+		}
+		enforced := slices.Clone(x.Verdict.Findings)
+		enforced[i].Shadow = false
+		list = append(list, Shadowed{Rule: f.Symbol, Finding: f, Verdict: x.decide(enforced)})
+	}
+	if len(list) < 2 {
+		return list
+	}
+	enforced := slices.Clone(x.Verdict.Findings)
+	for i := range enforced {
+		enforced[i].Shadow = false
+	}
+	return append(list, Shadowed{Verdict: x.decide(enforced)})
+}
+
+// ScanResult is the verdict as `postern scan -json` prints it.
+func (x *Examination) ScanResult(path string) ScanResult { return x.scanResult(path) }
+
+// Observing reports whether live mail is only observed, so that the verdict would not have been carried out.
+func (rt *Runtime) Observing() bool { return rt.Config.Observe }
+
+// Original gives a diverted message as it was passed on, without the fields that diverting has put on top, and its envelope.
+func (q *Quarantine) Original(id string) ([]byte, Envelope, error) {
+	var env Envelope
+	item, err := q.Find(id)
+	if err != nil {
+		return nil, env, err
+	}
+	raw, err := os.ReadFile(item.File)
+	if err != nil {
+		return nil, env, err
+	}
+	msg, err := message.Read(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		return nil, env, fmt.Errorf("reading %s: %w", item.File, err)
+	}
+	from, err := filters.ParsePath(item.From)
+	if err != nil {
+		return nil, env, fmt.Errorf("the stored reverse-path %q is %w", item.From, err)
+	}
+	env.From = &from
+	for _, to := range item.Rcpts {
+		path, err := filters.ParsePath(to)
+		if err != nil {
+			return nil, env, fmt.Errorf("the stored recipient %q is %w", to, err)
+		}
+		env.Rcpts = append(env.Rcpts, filters.Rcpt{To: path})
+	}
+	return raw[len(joinFields(ownBlock(msg.Header))):], env, nil
+}
