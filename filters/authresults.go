@@ -138,8 +138,11 @@ func authToken(s string) string {
 	return authQuote(s)
 }
 
+// quotedPair is made once: its tables are built at its first use, and are larger than what it is used on.
+var quotedPair = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 func authQuote(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	return `"` + quotedPair.Replace(s) + `"`
 }
 
 // isMIMEToken reports whether s is a token of RFC 2045 section 5.1.

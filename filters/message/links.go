@@ -153,7 +153,7 @@ func parseLink(raw string) (l Link, ok bool) {
 func cleanURL(raw string) string {
 	raw = strings.Trim(raw, "\x00\x01\x02\x03\x04\x05\x06\x07\b\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
 	if strings.ContainsAny(raw, "\t\r\n") {
-		raw = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(raw)
+		raw = lineSpace.Replace(raw)
 	}
 	return cutUTF8(raw, maxURL)
 }
@@ -172,6 +172,9 @@ func splitAuthority(s string) (host, path string) {
 	}
 	return cleanHost(authority), path
 }
+
+// lineSpace is what browsers leave out of a link.
+var lineSpace = strings.NewReplacer("\t", "", "\r", "", "\n", "")
 
 // The full stops of other scripts divide labels as well (RFC 3490 section 3.1).
 var foreignStops = strings.NewReplacer("\u3002", ".", "\uFF0E", ".", "\uFF61", ".")
