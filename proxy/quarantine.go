@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,7 +149,8 @@ func (q *Quarantine) Open(id string) (io.ReadCloser, error) {
 }
 
 // Release delivers a message to its recipients by way of the upstream for their domain, without the fields that mark
-// it as spam, and removes it when all of them have it. A recipient that is refused leaves it where it is.
+// it as spam, and removes it when all of them have it. A recipient that is refused leaves it where it is; where some have
+// it and others do not, it stays for those others only, so that releasing it again doubles it for nobody.
 func (q *Quarantine) Release(ctx context.Context, id string) (Quarantined, error) {
 	item, err := q.Find(id)
 	if err != nil {
@@ -166,10 +168,30 @@ func (q *Quarantine) Release(ctx context.Context, id string) (Quarantined, error
 	if len(item.Rcpts) == 0 {
 		return item, fmt.Errorf("%s has no envelope: it was not diverted by Postern", item.File)
 	}
-	if err := q.deliver(ctx, item, raw[len(block):]); err != nil {
+	had, err := q.deliver(ctx, item, raw[len(block):])
+	if err != nil && len(had) > 0 {
+		err = fmt.Errorf("delivered to %s; it stays for the others: %w", strings.Join(had, ", "), err)
+		kept := append(envelopeWithout(ownBlock(msg.Header), had), raw[len(block):]...)
+		if rerr := q.dir.Rewrite(item.entry, kept); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("%s still names those who have it: %w", item.File, rerr))
+		}
+	}
+	if err != nil {
 		return item, err
 	}
 	return item, q.dir.Remove(item.entry)
+}
+
+// envelopeWithout is the block of fields on top without recipients that have the message.
+func envelopeWithout(block message.Header, had []string) []byte {
+	var kept []byte
+	for _, f := range block {
+		if strings.EqualFold(f.Name, fieldTo) && slices.Contains(had, unbracket(f.Value())) {
+			continue
+		}
+		kept = append(kept, f.Raw...)
+	}
+	return kept
 }
 
 // ownBlock is the fields on top that diverting has added: the Maildir's, the envelope, the X-Spam fields.
@@ -185,48 +207,87 @@ func ownBlock(h message.Header) message.Header {
 	return h
 }
 
-func (q *Quarantine) deliver(ctx context.Context, item Quarantined, body []byte) error {
+// A release is the part of a delivery from the quarantine that one route has.
+type release struct {
+	delivery *delivery
+	rcpts    []string
+}
+
+// deliver gives the recipients that have the message, of whom there may be some even where it fails.
+func (q *Quarantine) deliver(ctx context.Context, item Quarantined, body []byte) (had []string, err error) {
+	releases, err := q.address(ctx, item, int64(len(body)))
+	defer func() {
+		for _, r := range releases {
+			r.delivery.close()
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range releases {
+		result, err := r.delivery.data(ctx, func() upstream.Body { return upstream.Body{Message: bytes.NewReader(body)} })
+		took, refusal := r.took(result, err)
+		had = append(had, took...)
+		if err == nil {
+			err = refusal
+		}
+		if err != nil {
+			return had, err
+		}
+	}
+	return had, nil
+}
+
+// took gives the recipients for whom the next hop took the message, and its refusal for another.
+func (r *release) took(result upstream.DataResult, failed error) (had []string, refusal error) {
+	for i, to := range r.rcpts {
+		reply := result.Reply
+		if i < len(result.Per) {
+			reply = result.Per[i]
+		} else if failed != nil || len(result.Per) > 0 {
+			continue // it is not known
+		}
+		if reply.Positive() {
+			had = append(had, to)
+		} else if refusal == nil {
+			refusal = fmt.Errorf("%s refuses the message for %s: %s", r.delivery.route.name, to, reply)
+		}
+	}
+	return had, refusal
+}
+
+// address names all recipients to the next hops. None may be refused: the message would be delivered to a part of them.
+func (q *Quarantine) address(ctx context.Context, item Quarantined, size int64) ([]*release, error) {
 	from, err := filters.ParsePath(item.From)
 	if err != nil {
-		return fmt.Errorf("the stored reverse-path %q is %w", item.From, err)
+		return nil, fmt.Errorf("the stored reverse-path %q is %w", item.From, err)
 	}
-	deliveries := make(map[*route]*delivery)
-	var order []*delivery
+	byRoute := make(map[*route]*release)
+	var all []*release
 	for _, to := range item.Rcpts {
 		path, err := filters.ParsePath(to)
 		if err != nil {
-			return fmt.Errorf("the stored recipient %q is %w", to, err)
+			return all, fmt.Errorf("the stored recipient %q is %w", to, err)
 		}
 		rt := q.rt.route(path.Domain)
-		d := deliveries[rt]
-		if d == nil {
-			d = &delivery{
+		r := byRoute[rt]
+		if r == nil {
+			r = &release{delivery: &delivery{
 				route:  rt,
 				client: upstream.Client{Helo: q.rt.Config.Hostname, Extended: true, ID: item.ID},
-				mail:   upstream.Mail{From: from, Size: int64(len(body)), Body: "8BITMIME", UTF8: !isASCII(item.From + strings.Join(item.Rcpts, ""))},
-			}
-			defer d.close()
-			deliveries[rt] = d
-			order = append(order, d)
+				mail:   upstream.Mail{From: from, Size: size, Body: "8BITMIME", UTF8: !isASCII(item.From + strings.Join(item.Rcpts, ""))},
+			}}
+			byRoute[rt] = r
+			all = append(all, r)
 		}
-		answer, err := d.rcpt(ctx, upstream.Rcpt{To: path})
+		answer, err := r.delivery.rcpt(ctx, upstream.Rcpt{To: path})
 		if err != nil {
-			return err
+			return all, err
 		}
 		if !answer.Positive() {
-			return fmt.Errorf("%s refuses %s: %s", d.route.name, to, answer)
+			return all, fmt.Errorf("%s refuses %s: %s", rt.name, to, answer)
 		}
+		r.rcpts = append(r.rcpts, to)
 	}
-	for _, d := range order {
-		result, err := d.data(ctx, func() upstream.Body { return upstream.Body{Message: bytes.NewReader(body)} })
-		if err != nil {
-			return err
-		}
-		for _, r := range append(result.Per, result.Reply) {
-			if r.Code != 0 && !r.Positive() {
-				return fmt.Errorf("%s refuses the message: %s", d.route.name, r)
-			}
-		}
-	}
-	return nil
+	return all, nil
 }

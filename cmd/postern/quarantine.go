@@ -24,7 +24,8 @@ Works on the Maildir that the configuration names as its quarantine.
   release ID...  deliver the message to its recipients, unmarked, and remove it from the quarantine
   learn ID...    teach the classifier that the messages are spam (-ham: that they are not); they stay where they are
 
-ID is the id of the log line. A message that can't be delivered to all of its recipients stays.`,
+ID is the id of the log line. A message that can't be delivered to all of its recipients stays,
+for those who do not have it.`,
 	run: runQuarantine,
 }
 

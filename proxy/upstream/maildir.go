@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -246,6 +247,26 @@ func (m *Maildir) Open(id string) (*os.File, error) {
 		return nil, fmt.Errorf("maildir: %w", err)
 	}
 	return f, nil
+}
+
+// Rewrite puts another content in the place of the message of an id, whole or not at all. The error is fs.ErrNotExist if
+// there is none.
+func (m *Maildir) Rewrite(id string, content []byte) error {
+	e, err := m.find(id)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(m.path, "tmp", m.uniqueName())
+	if err := m.write(context.Background(), tmp, bytes.NewReader(content)); err != nil {
+		return fmt.Errorf("maildir: %w", err)
+	}
+	if err := os.Chtimes(tmp, e.Time, e.Time); err != nil { // it is as old as it was
+		return fmt.Errorf("maildir: %w", errors.Join(err, os.Remove(tmp)))
+	}
+	if err := os.Rename(tmp, e.Path); err != nil {
+		return fmt.Errorf("maildir: %w", errors.Join(err, os.Remove(tmp)))
+	}
+	return syncDir(filepath.Dir(e.Path))
 }
 
 // Remove deletes the message of an id. The error is fs.ErrNotExist if there is none.
