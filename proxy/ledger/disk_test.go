@@ -93,7 +93,7 @@ func fillDisk(t *testing.T, limits string, prepare func(dir string) error, grow 
 	if strings.Contains(log, "event=store_moved_aside") {
 		t.Error("a full disk is taken for a corrupt store")
 	}
-	b.report(t, "a full disk: "+t.Name(), "faults", log)
+	b.report(t, "A full disk: "+strings.ReplaceAll(filepath.Base(t.Name()), "_", " "), "faults", log)
 }
 
 // leaveInDoubt offers a message that the next hop never answers, for many recipients, and does not come again.

@@ -183,7 +183,7 @@ func TestNameServersDie(t *testing.T) {
 		l.withNames("nobody answers", net.IPv4(127, 128, 100, byte(1+round)))
 	}
 	p.finish()
-	b.report(t, "name servers", "faults", p.log())
+	b.report(t, "Name servers that fail", "faults", p.log())
 }
 
 // withNames sends a message all of whose names are subject to a way of failing.

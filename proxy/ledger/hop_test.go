@@ -127,6 +127,13 @@ func (h *hop) disarm() int {
 	return h.fired
 }
 
+// watch has a function called at each step; nil for none.
+func (h *hop) watch(reached func(step string)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reached = reached
+}
+
 // at gives the fault of a step, if there is one.
 func (h *hop) at(step string) *hopFault {
 	h.mu.Lock()

@@ -23,6 +23,8 @@ func TestKills(t *testing.T) {
 		kills, programs = 500, 4
 	}
 	kills = number("POSTERN_KILLS", kills)
+	all := &bag{outcomes: newTally(), kills: make(map[string]int)}
+	t.Cleanup(func() { all.publish(t) })
 	for n := range programs {
 		share := kills / programs
 		if n == 0 {
@@ -30,9 +32,37 @@ func TestKills(t *testing.T) {
 		}
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			newBattue(t, n).run(share)
+			newBattue(t, n).run(share, all)
 		})
 	}
+}
+
+// A bag is what all battues have brought in.
+type bag struct {
+	mu       sync.Mutex
+	outcomes *tally
+	kills    map[string]int // by moment
+}
+
+func (all *bag) add(outcomes *tally, kills map[string]int) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.outcomes.merge(outcomes)
+	for moment, n := range kills {
+		all.kills[moment] += n
+	}
+}
+
+// publish prints how often the program was killed at which moment, and what became of the messages under way.
+func (all *bag) publish(t *testing.T) {
+	table, total := newTally(), 0
+	for moment, n := range all.kills {
+		total += n
+		row := fmt.Sprintf("%s: %d times", moment, n)
+		table.points[row] = all.outcomes.points[moment]
+		table.counts[row] = all.outcomes.counts[moment]
+	}
+	publish(t, fmt.Sprintf("The program ended %d times", total), table.table("when", "messages under way"))
 }
 
 // A battue is a number of clients that send without pause to a program that is killed without pause.
@@ -66,7 +96,7 @@ func newBattue(t *testing.T, n int) *battue {
 	var routes strings.Builder
 	for i, kind := range []hopKind{pooledHop, personalHop, lmtpHop} {
 		h := startHop(t, kind, b.book, nil)
-		h.reached = func(step string) { b.at("next hop: " + strings.TrimSuffix(step, " again")) }
+		h.watch(func(step string) { b.at("next hop: " + strings.TrimSuffix(step, " again")) })
 		b.hops = append(b.hops, h)
 		b.domains = append(b.domains, fmt.Sprintf("lane%d.example", i))
 		fmt.Fprintf(&routes, "  - {domains: [%s], upstream: [{address: '%s://%s'}]}\n", b.domains[i], kind.scheme, h.addr)
@@ -80,7 +110,7 @@ func newBattue(t *testing.T, n int) *battue {
 // clientsEach is how many clients a battue has.
 const clientsEach = 6
 
-func (b *battue) run(kills int) {
+func (b *battue) run(kills int, all *bag) {
 	var clients sync.WaitGroup
 	for n := range clientsEach {
 		r := rand.New(rand.NewPCG(uint64(seed), b.random.Uint64()))
@@ -103,10 +133,8 @@ func (b *battue) run(kills int) {
 	if strings.Contains(log, "event=store_moved_aside") {
 		b.t.Error("the store did not survive a kill")
 	}
-	for _, a := range b.book.accounts {
-		a.cause.where = fmt.Sprintf("%s (%d times)", a.cause.where, b.kills[a.cause.where])
-	}
-	b.book.report(b.t, fmt.Sprintf("%d kills", kills), "messages under way", log)
+	outcomes, _ := b.book.judge(b.t, log)
+	all.add(outcomes, b.kills)
 }
 
 // await sets the moment of the next kill, and gives what is closed when it has come.

@@ -58,7 +58,7 @@ func TestFaults(t *testing.T) {
 	}
 	wg.Wait()
 	p.finish()
-	b.report(t, fmt.Sprintf("%d faults", len(chosen)), "faults", p.log())
+	b.report(t, fmt.Sprintf("%d faults of client and next hop", len(chosen)), "faults", p.log())
 }
 
 // choose takes n of the points, by the seed.
@@ -208,21 +208,17 @@ func (l *lane) awaitFired() bool {
 func (l *lane) await(step string) func() {
 	reached := make(chan struct{})
 	var once sync.Once
-	l.hop.mu.Lock()
-	l.hop.reached = func(s string) {
-		if s == step || strings.HasSuffix(s, " 2") && s != "RCPT 2" && step == "taken" {
+	l.hop.watch(func(s string) {
+		if s == step {
 			once.Do(func() { close(reached) })
 		}
-	}
-	l.hop.mu.Unlock()
+	})
 	return func() {
 		select {
 		case <-reached:
 		case <-time.After(patience):
 		}
-		l.hop.mu.Lock()
-		l.hop.reached = nil
-		l.hop.mu.Unlock()
+		l.hop.watch(nil)
 	}
 }
 

@@ -60,11 +60,31 @@ func (t *tally) table(first, unit string) string {
 	return b.String()
 }
 
+// merge adds another tally.
+func (t *tally) merge(other *tally) {
+	for row, n := range other.points {
+		t.points[row] += n
+		if t.counts[row] == nil {
+			t.counts[row] = make(map[outcome]int)
+		}
+		for o, c := range other.counts[row] {
+			t.counts[row][o] += c
+		}
+	}
+}
+
 // report judges all accounts, prints the tables, and fails the test where a promise was broken.
 func (b *book) report(t *testing.T, title, unit, log string) {
 	t.Helper()
+	byPlace, byKind := b.judge(t, log)
+	publish(t, title, byPlace.table("where", unit)+"\n"+byKind.table("fault", unit))
+}
+
+// judge judges all accounts and fails the test where a promise was broken.
+func (b *book) judge(t *testing.T, log string) (byPlace, byKind *tally) {
+	t.Helper()
 	inDoubt := readDoubts(log)
-	byPlace, byKind := newTally(), newTally()
+	byPlace, byKind = newTally(), newTally()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(b.accounts)) {
@@ -81,11 +101,10 @@ func (b *book) report(t *testing.T, title, unit, log string) {
 					a.cause.name, o, r, a.told[r].code, a.told[r].try, a.tries, a.copies[r], a.torn, linesOf(log, id))
 			}
 		}
-		if a.cause.kind == none.kind {
-			continue
+		if a.cause.kind != none.kind {
+			byPlace.add(a.cause.where, outcomes)
+			byKind.add(a.cause.kind, outcomes)
 		}
-		byPlace.add(a.cause.where, outcomes)
-		byKind.add(a.cause.kind, outcomes)
 	}
 	for _, s := range b.strays {
 		t.Errorf("a next hop took a message that nobody had sent: %s", s)
@@ -93,14 +112,18 @@ func (b *book) report(t *testing.T, title, unit, log string) {
 	for _, name := range b.missed {
 		t.Errorf("%s: the fault was not met", name)
 	}
-	text := fmt.Sprintf("### %s, seed %d\n\n%s\n%s\n", title, seed, byPlace.table("where", unit), byKind.table("fault", unit))
-	t.Logf("by recipient:\n%s", text)
+	return byPlace, byKind
+}
+
+// publish prints tables and, where POSTERN_TABLE names a file, appends them to it.
+func publish(t *testing.T, title, tables string) {
+	text := fmt.Sprintf("### %s (seed %d)\n\n%s\n", title, seed, tables)
+	t.Logf("outcomes by recipient:\n%s", text)
 	writeTable(t, text)
 }
 
 var tableFile sync.Mutex
 
-// writeTable appends to the file that POSTERN_TABLE names.
 func writeTable(t *testing.T, text string) {
 	path := os.Getenv("POSTERN_TABLE")
 	if path == "" {
