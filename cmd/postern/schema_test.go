@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"gopkg.in/yaml.v3"
+)
+
+// schemaFile is where the schema of a kind of file is kept for editors.
+func schemaFile(kind string) string {
+	return filepath.Join("..", "..", "docs", "schema", map[string]string{"config": "postern.schema.json", "rules": "rules.schema.json"}[kind])
+}
+
+// The schemas that are kept are those that the code makes.
+func TestSchemaFiles(t *testing.T) {
+	for _, kind := range []string{"config", "rules"} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"schema", kind}, strings.NewReader(""), &stdout, &stderr); code != exitFine {
+			t.Fatalf("%d: %s", code, stderr.String())
+		}
+		if *update {
+			if err := os.WriteFile(schemaFile(kind), stdout.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kept, err := os.ReadFile(schemaFile(kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(stdout.String(), string(kept)); d != "" {
+			t.Errorf("%s: the code (-) and the file (+) differ:\n%s", kind, d)
+		}
+	}
+}
+
+func compiledSchema(t *testing.T, kind string) *jsonschema.Schema {
+	t.Helper()
+	src, err := os.ReadFile(schemaFile(kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// asJSON is what an editor's language server makes of a YAML file.
+func asJSON(src []byte) (any, error) {
+	var v any
+	if err := yaml.Unmarshal(src, &v); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(textKeys(v))
+	if err != nil {
+		return nil, err
+	}
+	return jsonschema.UnmarshalJSON(bytes.NewReader(text))
+}
+
+// textKeys makes all keys texts, which they are in JSON.
+func textKeys(v any) any {
+	switch x := v.(type) {
+	case map[string]any:
+		for k, e := range x {
+			x[k] = textKeys(e)
+		}
+	case map[any]any:
+		m := make(map[string]any, len(x))
+		for k, e := range x {
+			m[fmt.Sprint(k)] = textKeys(e)
+		}
+		return m
+	case []any:
+		for i := range x {
+			x[i] = textKeys(x[i])
+		}
+	}
+	return v
+}
+
+func globbed(t *testing.T, patterns ...string) []string {
+	t.Helper()
+	var files []string
+	for _, p := range patterns {
+		found, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(p)))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v, %v", p, found, err)
+		}
+		files = append(files, found...)
+	}
+	return files
+}
+
+var (
+	shippedConfigs = []string{"testdata/config/good/*.yaml"}
+	shippedRules   = []string{"testdata/config/good/rules/*.yaml", "testdata/rules/*.yaml", "rules/packs/*.yaml"}
+)
+
+// An editor marks nothing in a file that is right: those that ship, those of the tests, the examples of the manual.
+func TestSchemaAcceptsWhatIsRight(t *testing.T) {
+	accepts := func(kind, name string, src []byte) {
+		t.Helper()
+		doc, err := asJSON(src)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := compiledSchema(t, kind).Validate(doc); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for kind, patterns := range map[string][]string{"config": shippedConfigs, "rules": shippedRules} {
+		for _, file := range globbed(t, patterns...) {
+			src, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			accepts(kind, file, src)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "rules.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, example := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(page, -1) {
+		accepts("rules", fmt.Sprintf("rules.md, example %d", i+1), example[1])
+	}
+}
+
+// An editor marks what a schema can say of what is wrong; the files of which it does are listed. It can't know what names stand
+// for nothing, what numbers contradict each other and what files are not there.
+func TestSchemaRefusesWhatIsWrong(t *testing.T) {
+	for kind, folder := range map[string]string{"config": "testdata/config/bad", "rules": "rules/testdata/bad"} {
+		schema := compiledSchema(t, kind)
+		golden := filepath.Join("testdata", "schema-"+kind+"-refuses.txt")
+		if *update {
+			var refused []string
+			for _, file := range globbed(t, folder+"/*.yaml") {
+				if marked(t, schema, file) {
+					refused = append(refused, filepath.Base(file))
+				}
+			}
+			if err := os.WriteFile(golden, []byte(strings.Join(refused, "\n")+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(strings.Fields(string(list))); n < 40 {
+			t.Errorf("%s: only %d kinds of mistakes", kind, n)
+		}
+		for name := range strings.FieldsSeq(string(list)) {
+			if !marked(t, schema, filepath.Join("..", "..", filepath.FromSlash(folder), name)) {
+				t.Errorf("%s: the mistake in %s is not seen", kind, name)
+			}
+		}
+	}
+}
+
+// marked reports whether an editor marks anything in a file.
+func marked(t *testing.T, schema *jsonschema.Schema, file string) bool {
+	t.Helper()
+	src, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := asJSON(src)
+	return err != nil || schema.Validate(doc) != nil
+}
+
+// Each YAML file that ships names the schema by which an editor checks it.
+func TestShippedFilesNameTheirSchema(t *testing.T) {
+	const key = "# yaml-language-server: $schema="
+	for kind, patterns := range map[string][]string{"config": {"testdata/config/good/*.yaml"}, "rules": shippedRules} {
+		for _, file := range globbed(t, patterns...) {
+			src, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, _, _ := strings.Cut(string(src), "\n")
+			named, ok := strings.CutPrefix(line, key)
+			if !ok {
+				t.Errorf("%s begins with %q, expected %s…", file, line, key)
+				continue
+			}
+			if filepath.Join(filepath.Dir(file), filepath.FromSlash(named)) != schemaFile(kind) {
+				t.Errorf("%s names %s, which is not %s", file, named, schemaFile(kind))
+			}
+		}
+	}
+}
