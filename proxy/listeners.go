@@ -185,14 +185,18 @@ func (s *Server) install(next *changeover) {
 	}
 	ls.retired = slices.DeleteFunc(ls.retired, func(b *boundListener) bool {
 		st := b.wire.Stats()
-		if st.Open == 0 {
-			addStats(&ls.past, st)
+		if st.Open > 0 {
+			return false
 		}
-		return st.Open == 0
+		addStats(&ls.past, st)
+		b.wire.Close()
+		return true
 	})
 	for _, old := range ls.bound {
 		if !slices.Contains(next.all, old) {
-			old.wire.Close()
+			if err := old.wire.Retire(); err != nil {
+				s.log.Warn("listener_failed", "address", old.addr(), "error", err.Error())
+			}
 			ls.retired = append(ls.retired, old)
 			s.log.Info("listener_closed", "address", old.addr())
 		}

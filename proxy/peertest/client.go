@@ -37,6 +37,21 @@ func Dial(t testing.TB, addr string) *Client {
 	if err != nil {
 		t.Fatalf("connect: %v", err)
 	}
+	return newClient(t, conn)
+}
+
+// DialFrom is [Dial] from a loopback address of one's own choice, such as 127.0.0.7.
+func DialFrom(t testing.TB, ip, addr string) *Client {
+	t.Helper()
+	dialer := net.Dialer{Timeout: stepLimit, LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	conn, err := dialer.Dial("tcp", addr)
+	if err != nil {
+		t.Fatalf("connect from %s: %v", ip, err)
+	}
+	return newClient(t, conn)
+}
+
+func newClient(t testing.TB, conn net.Conn) *Client {
 	c := &Client{t: t, conn: conn, r: bufio.NewReaderSize(conn, 4096)}
 	t.Cleanup(c.Close)
 	return c

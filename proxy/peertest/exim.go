@@ -21,6 +21,9 @@ type Exim struct {
 	Users   []string // local parts known in each domain; alice and bob if empty
 	Main    string   // more lines for the main section of the configuration
 	ACL     string   // more ACLs
+
+	// SmartHost, host:port, is given all other mail, at once and then every second until it takes it.
+	SmartHost string
 }
 
 // EximServer is a running Exim.
@@ -32,7 +35,8 @@ type EximServer struct {
 }
 
 // StartExim starts an Exim that delivers mail for the known users to Maildirs at once, refuses other recipients of its
-// domains with "550 Unknown user" (Exim gives no enhanced codes), and relays for nobody. It ends with the test.
+// domains with "550 Unknown user" (Exim gives no enhanced codes), and relays for nobody unless there is a smart host. It
+// ends with the test.
 func StartExim(t testing.TB, opt Exim) *EximServer {
 	t.Helper()
 	Need(t, NeedExim)
@@ -54,14 +58,23 @@ func StartExim(t testing.TB, opt Exim) *EximServer {
 		users.WriteString(u + ": " + u + "\n")
 	}
 	writeFile(t, filepath.Join(root, "etc/users"), users.String())
+	relay, router, args := "", "", []string{"-bdf"}
+	if opt.SmartHost != "" {
+		host, port, err := net.SplitHostPort(opt.SmartHost)
+		if err != nil {
+			t.Fatalf("the smart host of Exim: %v", err)
+		}
+		relay, args = "accept hosts = 127.0.0.1", append(args, "-q1s")
+		router = strings.NewReplacer("SMARTHOST", host, "SMARTPORT", port).Replace(eximSmartHost)
+	}
 	// This is where Debian's Exim looks. Told by -C, it would drop its rights and could not deliver.
 	makeDir(t, filepath.Join(root, "etc/exim4"), 0o755, 0)
 	writeFile(t, filepath.Join(root, "etc/exim4/exim4.conf"), strings.NewReplacer(
-		"PORT", strconv.Itoa(port), "DOMAINS", strings.Join(opt.Domains, " : "), "MAIN", opt.Main, "MOREACL", opt.ACL,
+		"PORT", strconv.Itoa(port), "DOMAINS", strings.Join(opt.Domains, " : "), "MAIN", opt.Main, "MOREACL", opt.ACL, "RELAY", relay, "SMARTROUTER", router,
 	).Replace(eximConf))
 	s.server = server{
 		t: t, name: "Exim", network: "tcp", banner: s.Addr,
-		command: func() *exec.Cmd { return chrooted(root, eximProgram, "-bdf") },
+		command: func() *exec.Cmd { return chrooted(root, eximProgram, args...) },
 	}
 	t.Cleanup(s.Stop)
 	if err := s.start(); err != nil {
@@ -93,6 +106,7 @@ rcpt:
          local_parts = lsearch;/etc/users
   deny   domains = +ours
          message = Unknown user
+  RELAY
   deny   message = relay not permitted
 MOREACL
 
@@ -103,6 +117,7 @@ users:
   local_parts = lsearch;/etc/users
   address_data = $local_part_data
   transport = maildir
+SMARTROUTER
 rest:
   driver = redirect
   allow_defer
@@ -119,6 +134,20 @@ maildir:
   return_path_add
   user = Debian-exim
   group = Debian-exim
+smarthost:
+  driver = smtp
+  allow_localhost
+
+begin retry
+* * F,1h,1s
+`
+
+const eximSmartHost = `smarthost:
+  driver = manualroute
+  domains = !+ours
+  transport = smarthost
+  route_list = * SMARTHOST::SMARTPORT byname
+  self = send
 `
 
 // Messages waits until at least n messages have been delivered to the user, a local part of the first domain or a whole

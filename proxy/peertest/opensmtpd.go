@@ -10,7 +10,10 @@ import (
 	"testing"
 )
 
-const smtpdProgram = "usr/sbin/smtpd"
+const (
+	smtpdProgram   = "usr/sbin/smtpd"
+	smtpctlProgram = "usr/sbin/smtpctl"
+)
 
 // The accounts of OpenSMTPD inside its chroot; the mail users follow on.
 const (
@@ -24,6 +27,9 @@ type OpenSMTPD struct {
 	Domains []string // whose mail it takes; example.org if empty
 	Users   []string // local parts, known in each domain with one mailbox each; alice and bob if empty
 	Proxy   bool     // each connection must begin with a PROXY header of version 2
+
+	// SmartHost, host:port, is given all other mail: at once, and then when Retry is called.
+	SmartHost string
 }
 
 // OpenSMTPDServer is a running OpenSMTPD.
@@ -34,7 +40,7 @@ type OpenSMTPDServer struct {
 }
 
 // StartOpenSMTPD starts an OpenSMTPD that delivers mail for the known users to Maildirs, refuses other recipients of its
-// domains with 550, and relays for nobody. It ends with the test.
+// domains with 550, and relays for nobody unless there is a smart host. It ends with the test.
 func StartOpenSMTPD(t testing.TB, opt OpenSMTPD) *OpenSMTPDServer {
 	t.Helper()
 	Need(t, NeedOpenSMTPD)
@@ -68,6 +74,9 @@ func StartOpenSMTPD(t testing.TB, opt OpenSMTPD) *OpenSMTPDServer {
 	for _, d := range opt.Domains {
 		fmt.Fprintf(&conf, "match from any for domain %q action \"deliver\"\n", d)
 	}
+	if opt.SmartHost != "" {
+		fmt.Fprintf(&conf, "action \"out\" relay host \"smtp://%s\"\nmatch from any for any action \"out\"\n", opt.SmartHost)
+	}
 	writeFile(t, filepath.Join(root, "etc/smtpd.conf"), conf.String())
 	s := &OpenSMTPDServer{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), root: root}
 	s.server = server{
@@ -82,6 +91,14 @@ func StartOpenSMTPD(t testing.TB, opt OpenSMTPD) *OpenSMTPDServer {
 		t.Fatalf("start OpenSMTPD: %v", err)
 	}
 	return s
+}
+
+// Retry has it try again now what it could not send.
+func (s *OpenSMTPDServer) Retry() {
+	s.t.Helper()
+	if out, err := chrooted(s.root, smtpctlProgram, "schedule", "all").CombinedOutput(); err != nil {
+		s.t.Fatalf("have OpenSMTPD try again: %v\n%s", err, out)
+	}
 }
 
 // proxyV2Local is a PROXY header of version 2 with the command LOCAL: the connection speaks for itself.

@@ -27,6 +27,7 @@ type Postfix struct {
 	XForward         []string          // smtpd_authorized_xforward_hosts
 	ProxyProtocol    bool              // each connection must begin with a PROXY header
 	TLS              bool              // offer STARTTLS, with a certificate made for the run
+	SmartHost        string            // host:port that all other mail is handed to, at once and then every second until it is taken
 	IPv6             bool              // listen on [::1] too, on the same port
 	Parameters       map[string]string // more of main.cf; the last word over what is set here
 	Main             string            // more of main.cf as it is written, below all the rest
@@ -47,7 +48,7 @@ type PostfixServer struct {
 
 // StartPostfix starts a Postfix that delivers mail for the known users to Maildirs and refuses other recipients of
 // its domains with 550 5.1.1. Like most servers behind a proxy it trusts the address that the proxy connects from: it
-// accepts mail to any other domain too, and keeps that in its queue, since it must not send anything. It rewrites no
+// accepts mail to any other domain too, and keeps that in its queue, unless there is a smart host. It rewrites no
 // header of what it is given. It ends with the test.
 func StartPostfix(t testing.TB, opt Postfix) *PostfixServer {
 	t.Helper()
@@ -77,7 +78,7 @@ func StartPostfix(t testing.TB, opt Postfix) *PostfixServer {
 	}
 	writeFile(t, filepath.Join(dir, "conf", "users"), userMap(opt))
 	writeFile(t, filepath.Join(dir, "conf", "main.cf"), s.mainCf(opt, ids(t, "nobody"))+opt.Main)
-	writeFile(t, filepath.Join(dir, "conf", "master.cf"), masterCf(s.port, hosts)+strings.ReplaceAll(opt.Master, "SUBMISSION", s.Submission))
+	writeFile(t, filepath.Join(dir, "conf", "master.cf"), masterCf(s.port, hosts, opt.SmartHost != "")+strings.ReplaceAll(opt.Master, "SUBMISSION", s.Submission))
 	s.server = server{
 		t: t, name: "Postfix", network: "tcp", banner: s.Addr,
 		command: func() *exec.Cmd {
@@ -230,6 +231,13 @@ func (s *PostfixServer) mainCf(opt Postfix, mailUser idPair) string {
 		p["smtpd_tls_received_header"] = "yes"
 		p["smtpd_tls_cert_file"], p["smtpd_tls_key_file"] = s.Cert.CertFile, s.Cert.KeyFile
 	}
+	if host, port, err := net.SplitHostPort(opt.SmartHost); err == nil {
+		p["relayhost"] = "[" + host + "]:" + port
+		p["defer_transports"] = ""
+		for _, pause := range []string{"minimal_backoff_time", "maximal_backoff_time", "queue_run_delay"} {
+			p[pause] = "1s"
+		}
+	}
 	maps.Copy(p, opt.Parameters)
 	var b strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(p)) {
@@ -238,9 +246,13 @@ func (s *PostfixServer) mainCf(opt Postfix, mailUser idPair) string {
 	return b.String()
 }
 
-// masterCf lists the services that receiving and delivering need: no chroot, no outgoing SMTP.
-func masterCf(port int, hosts []string) string {
+// masterCf lists the services that receiving and delivering need: no chroot, and outgoing SMTP only where there is a
+// host that it may go to.
+func masterCf(port int, hosts []string, sends bool) string {
 	var b strings.Builder
+	if sends {
+		b.WriteString("smtp unix - - n - - smtp\n")
+	}
 	for _, h := range hosts {
 		if strings.Contains(h, ":") {
 			h = "[" + h + "]"

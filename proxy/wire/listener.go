@@ -17,6 +17,7 @@ type Listener struct {
 	census   *Census
 	stats    stats
 	draining atomic.Bool
+	retired  atomic.Bool
 	lastWarn atomic.Int64 // Unix nanoseconds of the last warning about limits
 
 	start sync.Once
@@ -103,6 +104,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Close stops accepting. Connections that go-smtp has live on; all others hear 421.
 func (l *Listener) Close() error { return l.shut(net.ErrClosed) }
+
+// Retire stops accepting, but not the connections that there are: they are served until Close or Drain.
+func (l *Listener) Retire() error {
+	l.retired.Store(true)
+	return l.inner.Close()
+}
 
 func (l *Listener) shut(cause error) error {
 	l.mu.Lock()
@@ -198,7 +205,7 @@ func (l *Listener) acceptAll() {
 			l.admit(sock)
 			continue
 		case errors.Is(err, net.ErrClosed):
-			if !l.draining.Load() {
+			if !l.draining.Load() && !l.retired.Load() {
 				_ = l.shut(err) // the inner listener is what failed
 			}
 			return

@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/proxy/peertest"
+)
+
+// These tests have real servers send mail to the proxy, and real load balancers stand in front of it.
+
+// trusting adds that clients on the loopback are our own: nothing is held against them but their form.
+const trusting = "networks: {trusted: [127.0.0.0/8]}\n"
+
+// A sender is a mail server that hands mail for other domains to the proxy.
+type sender struct {
+	addr  string
+	log   func() string
+	retry func() // has it try again; nil if it does so by itself
+}
+
+// Exim, OpenSMTPD and Postfix as clients: the mail that was deferred comes again, and arrives once, as it was sent.
+func TestSenders(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(t *testing.T, to string) sender{
+		"Exim": func(t *testing.T, to string) sender {
+			s := peertest.StartExim(t, peertest.Exim{Domains: []string{"plain.example"}, SmartHost: to})
+			return sender{addr: s.Addr, log: s.Log}
+		},
+		"OpenSMTPD": func(t *testing.T, to string) sender {
+			s := peertest.StartOpenSMTPD(t, peertest.OpenSMTPD{Domains: []string{"plain.example"}, SmartHost: to})
+			return sender{addr: s.Addr, log: s.Log, retry: s.Retry}
+		},
+		"Postfix": func(t *testing.T, to string) sender {
+			s := peertest.StartPostfix(t, peertest.Postfix{Domains: []string{"plain.example"}, SmartHost: to})
+			return sender{addr: s.Addr, log: s.Log}
+		},
+	} {
+		for _, verb := range []string{"RCPT", "."} {
+			t.Run(name+" deferred at "+verb, func(t *testing.T) {
+				t.Parallel()
+				sendAgain(t, start, verb)
+			})
+		}
+	}
+}
+
+func sendAgain(t *testing.T, start func(t *testing.T, to string) sender, verb string) {
+	var refused atomic.Int32
+	sink := peertest.StartSink(t, peertest.Sink{Script: func(e peertest.Event) peertest.Answer {
+		if e.Verb == verb && refused.CompareAndSwap(0, 1) {
+			return peertest.Answer{Reply: "451 4.3.0 Not now"}
+		}
+		return peertest.Answer{}
+	}})
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+sink.Addr)+trusting, withoutPacks)
+	from := start(t, p.addr)
+	client := peertest.Dial(t, from.addr)
+	client.Expect(220)
+	client.Want("EHLO client.example", 250)
+	body := ".a dot\r\n..two\r\nwords \t \r\n\r\nlast\r\n"
+	code, text := client.Deliver("carol@plain.example", []string{"alice@example.org"},
+		"From: carol@plain.example\r\nTo: alice@example.org\r\nSubject: again\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@plain.example>\r\n\r\n"+body)
+	if code != 250 {
+		t.Fatalf("the sender itself says %d %s", code, text)
+	}
+	client.Want("QUIT", 221)
+	deferred := func() bool { return len(p.events("message")) > 0 }
+	if from.retry != nil {
+		waitFor(t, "the deferral", func() bool { return strings.Contains(from.log(), "Not now") })
+	} else {
+		waitFor(t, "the deferral", deferred)
+	}
+	// A try that comes too early for the sender's own book-keeping does nothing: so it is asked until the mail has come.
+	waitFor(t, "the second try", func() bool {
+		if len(sink.Transactions()) > 0 {
+			return true
+		}
+		if from.retry != nil {
+			from.retry()
+		}
+		return false
+	})
+	waitFor(t, "the line of the second try", func() bool { return len(p.events("message")) >= 2 })
+	p.stop()
+	txs := sink.Transactions()
+	if len(txs) != 1 || !strings.HasSuffix(string(txs[0].Data), "\r\n\r\n"+body) {
+		t.Fatalf("%d messages arrived: %q\n%s", len(txs), txs, from.log())
+	}
+	lines := p.events("message")
+	if !strings.Contains(lines[0], " action=defer ") || !strings.Contains(lines[0], "Not now") || !strings.Contains(lines[1], " action=accept ") {
+		t.Errorf("the log does not tell of a deferral and a delivery:\n%s", strings.Join(lines, "\n"))
+	}
+	// Postfix says why it was deferred in our words, which are the next hop's.
+	if !strings.Contains(from.log(), "451 4.3.0 Not now") {
+		t.Errorf("the sender did not hear the next hop's reply:\n%s", from.log())
+	}
+}
+
+// nginx and HAProxy in front: the client is the one that the PROXY header names.
+func TestLoadBalancersInFront(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(t *testing.T, to string) string{
+		"nginx, version 1": func(t *testing.T, to string) string {
+			return peertest.StartNginx(t, peertest.Nginx{Upstream: to, Proxy: true}).Addr
+		},
+		"HAProxy, version 1": func(t *testing.T, to string) string {
+			return peertest.StartHAProxy(t, peertest.HAProxy{Upstream: to, Proxy: 1}).Addr
+		},
+		"HAProxy, version 2": func(t *testing.T, to string) string {
+			return peertest.StartHAProxy(t, peertest.HAProxy{Upstream: to, Proxy: 2}).Addr
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			postfix := peertest.StartPostfix(t, peertest.Postfix{XClient: []string{"127.0.0.0/8"}})
+			config := strings.Replace(fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+postfix.Addr), "xclient:", "proxy_protocol:", 1)
+			p := startTestProxy(t, config, withoutPacks)
+			front := start(t, p.addr)
+			client := peertest.DialFrom(t, "127.0.0.7", front)
+			client.Expect(220)
+			client.Want("EHLO client.example", 250)
+			if code, text := client.Deliver("carol@plain.example", []string{"alice@example.org"}, shortMessage); code != 250 {
+				t.Fatalf("%d %s", code, text)
+			}
+			client.Want("QUIT", 221)
+			// The client's own address goes through both proxies, into the log of the server at the end.
+			received := strings.Join(postfix.Messages("alice", 1)[0].Header("Received"), "\n")
+			if line := p.events("message")[0]; !strings.Contains(line, " ip=127.0.0.7 ") || !strings.Contains(received, "[127.0.0.7]") ||
+				!strings.Contains(postfix.Log(), "[127.0.0.7]") {
+				t.Errorf("the client is not known as 127.0.0.7:\n%s\n%s\n%s", line, received, postfix.Log())
+			}
+		})
+	}
+}
+
+// smtp-source, Postfix's load generator, with 100 sessions at once.
+func TestSMTPSource(t *testing.T) {
+	t.Parallel()
+	peertest.Need(t, "smtp-source")
+	messages := 300
+	if full {
+		messages = 10_000
+	}
+	sink := peertest.StartSink(t, peertest.Sink{})
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+sink.Addr)+trusting, withoutPacks)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	host, port, err := net.SplitHostPort(p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(ctx, "smtp-source", "-s", "100", "-m", fmt.Sprint(messages), "-l", "4096", "-N",
+		"-M", "mail.plain.example", "-f", "carol@plain.example", "-t", "alice@example.org", "inet:"+host+":"+port).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if n := len(sink.Wait(messages)); n != messages {
+		t.Errorf("%d of %d messages arrived", n, messages)
+	}
+	p.stop()
+	if n := len(p.events("message")); n != messages {
+		t.Errorf("%d lines tell of %d messages", n, messages)
+	}
+}
