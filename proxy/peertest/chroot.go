@@ -89,6 +89,17 @@ func makeDir(t testing.TB, path string, mode os.FileMode, id int) {
 	}
 }
 
+// makeSetgid has a program run with the rights of a group.
+func makeSetgid(t testing.TB, path string, group int) {
+	t.Helper()
+	if err := os.Chown(path, 0, group); err != nil {
+		t.Fatalf("give a program to its group: %v", err)
+	}
+	if err := os.Chmod(path, 0o755|os.ModeSetgid); err != nil {
+		t.Fatalf("let a program run with its group: %v", err)
+	}
+}
+
 // chrooted is a command that sees root as its root folder.
 func chrooted(root, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/"+program, args...)

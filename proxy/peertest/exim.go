@@ -58,19 +58,19 @@ func StartExim(t testing.TB, opt Exim) *EximServer {
 		users.WriteString(u + ": " + u + "\n")
 	}
 	writeFile(t, filepath.Join(root, "etc/users"), users.String())
-	relay, router, args := "", "", []string{"-bdf"}
+	relay, router, smartPort, args := "", "", "25", []string{"-bdf"}
 	if opt.SmartHost != "" {
 		host, port, err := net.SplitHostPort(opt.SmartHost)
 		if err != nil {
 			t.Fatalf("the smart host of Exim: %v", err)
 		}
-		relay, args = "accept hosts = 127.0.0.1", append(args, "-q1s")
-		router = strings.NewReplacer("SMARTHOST", host, "SMARTPORT", port).Replace(eximSmartHost)
+		relay, smartPort, args = "accept hosts = 127.0.0.1", port, append(args, "-q1s")
+		router = strings.ReplaceAll(eximSmartHost, "SMARTHOST", host)
 	}
 	// This is where Debian's Exim looks. Told by -C, it would drop its rights and could not deliver.
 	makeDir(t, filepath.Join(root, "etc/exim4"), 0o755, 0)
 	writeFile(t, filepath.Join(root, "etc/exim4/exim4.conf"), strings.NewReplacer(
-		"PORT", strconv.Itoa(port), "DOMAINS", strings.Join(opt.Domains, " : "), "MAIN", opt.Main, "MOREACL", opt.ACL, "RELAY", relay, "SMARTROUTER", router,
+		"SMARTROUTER", router, "SMARTPORT", smartPort, "PORT", strconv.Itoa(port), "DOMAINS", strings.Join(opt.Domains, " : "), "MAIN", opt.Main, "MOREACL", opt.ACL, "RELAY", relay,
 	).Replace(eximConf))
 	s.server = server{
 		t: t, name: "Exim", network: "tcp", banner: s.Addr,
@@ -136,6 +136,7 @@ maildir:
   group = Debian-exim
 smarthost:
   driver = smtp
+  port = SMARTPORT
   allow_localhost
 
 begin retry
@@ -146,7 +147,7 @@ const eximSmartHost = `smarthost:
   driver = manualroute
   domains = !+ours
   transport = smarthost
-  route_list = * SMARTHOST::SMARTPORT byname
+  route_list = * SMARTHOST byname
   self = send
 `
 

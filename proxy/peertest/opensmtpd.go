@@ -64,6 +64,8 @@ func StartOpenSMTPD(t testing.TB, opt OpenSMTPD) *OpenSMTPDServer {
 	}
 	makeDir(t, filepath.Join(root, "var/lib/opensmtpd/empty"), 0o711, 0)
 	makeDir(t, filepath.Join(root, "var/spool/smtpd"), 0o711, 0)
+	// The control program wants to be of the queue's group.
+	makeSetgid(t, filepath.Join(root, smtpctlProgram), smtpqID)
 	proxy := ""
 	if opt.Proxy {
 		proxy = "proxy-v2"
