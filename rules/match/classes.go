@@ -26,7 +26,7 @@ const notASCII = 1<<16 - 1
 const frequent = " etaoinsrhldcumfpgwybvk.,\n-x0123456789jqzTAISE"
 
 // maxClasses bounds the width of a table.
-const maxClasses = 4096
+const maxClasses = 1024
 
 func (c *classes) of(r rune) uint32 {
 	return uint32(c.pages[c.page[r>>8]][r&0xff])

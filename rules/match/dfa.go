@@ -30,14 +30,14 @@ type table struct {
 	used       int
 	size       int // bytes
 	number     map[string]uint32
-	empty      [kindCount]uint32 // rows of the states without threads
+	bare       []uint32 // by fresh: the row of the state without other threads
 }
 
 // A state is the threads that are alive after a character, and what was complete before it.
 type state struct {
-	nodes   string // as the key has them
+	fresh   uint32 // those that have just begun
+	nodes   string // the others, as the key has them
 	reports []uint32
-	before  kind // of the character
 }
 
 // attention marks an entry: the next state has reports, or nothing can follow it.
@@ -51,27 +51,26 @@ func newAutomaton(prog *program, reports []uint32, limit, entries int) *automato
 	return a
 }
 
-const firstRows = 16
-
+// newTable returns a table with the states that have no threads but those that have just begun.
 func (a *automaton) newTable(generation uint64) *table {
+	rows := len(a.prog.fresh) + 2
 	t := &table{
-		generation: generation, used: 1, number: map[string]uint32{},
-		next: make([]uint32, firstRows*a.width), states: make([]state, firstRows),
+		generation: generation, used: 1, number: map[string]uint32{}, bare: make([]uint32, len(a.prog.fresh)),
+		next: make([]uint32, rows*int(a.width)), states: make([]state, rows),
 	}
-	t.size = 4 * len(t.next)
-	for k := range kindCount {
-		t, t.empty[k] = a.intern(t, nil, nil, a.prog.merged[k])
+	for f := range a.prog.fresh {
+		t, t.bare[f] = a.intern(t, uint32(f), nil, nil)
 	}
+	t.size = 0 // a limit is for what comes on top of these
 	return t
 }
 
 // intern returns the row of a state, in the table, or in one that took its place because it had to grow.
-func (a *automaton) intern(t *table, nodes, reports []uint32, before kind) (*table, uint32) {
-	key := a.build.key[:0]
+func (a *automaton) intern(t *table, fresh uint32, nodes, reports []uint32) (*table, uint32) {
 	slices.Sort(nodes)
 	slices.Sort(reports)
-	key = append(key, byte(before))
-	key = binary.AppendUvarint(key, uint64(len(reports)))
+	key := binary.LittleEndian.AppendUint32(a.build.key[:0], fresh)
+	key = binary.LittleEndian.AppendUint32(key, uint32(len(reports)))
 	for _, n := range reports {
 		key = binary.LittleEndian.AppendUint32(key, n)
 	}
@@ -89,7 +88,7 @@ func (a *automaton) intern(t *table, nodes, reports []uint32, before kind) (*tab
 	row := uint32(t.used) * a.width
 	owned := string(key)
 	t.number[owned] = row
-	t.states[t.used] = state{nodes: owned[head:], reports: slices.Clone(reports), before: before}
+	t.states[t.used] = state{fresh: fresh, nodes: owned[head:], reports: slices.Clone(reports)}
 	t.used++
 	t.size += 4*int(a.width) + len(owned) + 4*len(reports) + 120
 	return t, row
@@ -105,10 +104,14 @@ func (t *table) grown() *table {
 	return &g
 }
 
+func nodeAt(nodes string, i int) uint32 {
+	return uint32(nodes[i]) | uint32(nodes[i+1])<<8 | uint32(nodes[i+2])<<16 | uint32(nodes[i+3])<<24
+}
+
 // unpack appends the nodes of a state to list.
 func (s *state) unpack(list []uint32) []uint32 {
 	for i := 0; i+4 <= len(s.nodes); i += 4 {
-		list = append(list, uint32(s.nodes[i])|uint32(s.nodes[i+1])<<8|uint32(s.nodes[i+2])<<16|uint32(s.nodes[i+3])<<24)
+		list = append(list, nodeAt(s.nodes, i))
 	}
 	return list
 }
@@ -128,19 +131,45 @@ func (a *automaton) follow(t *table, row uint32, class int) (*table, uint32) {
 	if now.size > a.limit {
 		now = a.newTable(now.generation + 1)
 	}
-	nodes := from.unpack(nil)
 	if now.generation != t.generation {
-		now, row = a.intern(now, nodes, slices.Clone(from.reports), from.before)
+		now, row = a.intern(now, from.fresh, from.unpack(nil), slices.Clone(from.reports))
 	}
-	a.build.step(nodes, from.before, class)
-	grown, to := a.intern(now, a.build.next, a.build.reports, a.prog.merged[a.prog.kinds[class]])
+	now, e := a.enter(now, row, class)
+	a.current.Store(now)
+	return now, e
+}
+
+// enter works out an entry, under the lock. The threads that have just begun go where they go in a state that has no others, so
+// that their step, which is the long one, is taken once.
+func (a *automaton) enter(t *table, row uint32, class int) (*table, uint32) {
+	from := t.states[row/a.width]
+	begun := a.prog.fresh[from.fresh]
+	begin := a.prog.begin[begun.before][class]
+	s := a.build
+	if bare := t.bare[from.fresh]; row != bare {
+		e := t.next[bare+uint32(class)]
+		if e == 0 {
+			t, e = a.enter(t, bare, class)
+		}
+		s.nodes = from.unpack(s.nodes[:0])
+		s.step(s.nodes, begun.before, class)
+		s.join(&t.states[e&^attention/a.width])
+	} else {
+		s.step(begun.nodes, begun.before, class)
+		s.joinReports(begin.reports)
+	}
+	t, to := a.intern(t, begin.fresh, s.next, s.reports)
 	e := to
-	if next := &grown.states[to/a.width]; len(next.reports) > 0 || a.prog.anchored && len(next.nodes) == 0 {
+	if next := &t.states[to/a.width]; len(next.reports) > 0 || a.dead(next) {
 		e |= attention
 	}
-	atomic.StoreUint32(&grown.next[row+uint32(class)], e)
-	a.current.Store(grown)
-	return grown, e
+	atomic.StoreUint32(&t.next[row+uint32(class)], e)
+	return t, e
+}
+
+// dead reports whether nothing can follow a state.
+func (a *automaton) dead(s *state) bool {
+	return a.prog.anchored && len(s.nodes) == 0 && len(a.prog.fresh[s.fresh].nodes) == 0
 }
 
 // A listener hears what is complete, and where that ends.
@@ -160,7 +189,7 @@ const (
 // reported too.
 func (a *automaton) run(text string, from, to int, before kind, out listener) {
 	t := a.current.Load()
-	row := t.empty[before]
+	row := t.bare[a.prog.none[before]]
 	left := a.entries + (to-from)/allowancePart
 	ascii := &a.prog.classes.ascii
 	for i := from; i < to; {
@@ -174,7 +203,7 @@ func (a *automaton) run(text string, from, to int, before kind, out listener) {
 		if e == 0 {
 			if left == 0 {
 				var ok bool
-				i, t, row, ok = a.simulate(text, i, to, &t.states[row/a.width], out)
+				i, t, row, ok = a.simulate(text, i, to, t, row, out)
 				if !ok {
 					return
 				}
@@ -187,7 +216,7 @@ func (a *automaton) run(text string, from, to int, before kind, out listener) {
 		if e&attention != 0 {
 			row = e &^ attention
 			s := &t.states[row/a.width]
-			if len(s.reports) > 0 && !a.tell(s.reports, i, out) || a.prog.anchored && len(s.nodes) == 0 {
+			if len(s.reports) > 0 && !a.tell(s.reports, i, out) || a.dead(s) {
 				return
 			}
 		}
@@ -214,34 +243,41 @@ func (a *automaton) tell(pieces []uint32, end int, out listener) bool {
 	return true
 }
 
-// simulate reads text from i as run does, without a table, until no thread is alive or the text ends. It returns where that is, and
-// the state there.
-func (a *automaton) simulate(text string, i, to int, from *state, out listener) (int, *table, uint32, bool) {
+// simulate reads text from i as run does, without adding states for the threads that are alive, until there are none but
+// those that have just begun, or the text ends. It returns where that is, and the state there; false if there is no more to do.
+func (a *automaton) simulate(text string, i, to int, t *table, row uint32, out listener) (int, *table, uint32, bool) {
 	s := a.steppers.Get().(*stepper)
 	defer a.steppers.Put(s)
-	nodes, before := from.unpack(s.nodes[:0]), from.before
-	for i < to {
-		r, size := utf8.DecodeRuneInString(text[i:])
-		class := int(a.prog.classes.of(r))
-		s.step(nodes, before, class)
-		if !a.tell(s.reports, i, out) {
+	from := &t.states[row/a.width]
+	s.nodes = from.unpack(s.nodes[:0])
+	begun := from.fresh
+	for i <= to {
+		class, size := a.prog.classes.count, 0
+		if i < len(text) {
+			var r rune
+			r, size = utf8.DecodeRuneInString(text[i:])
+			class = int(a.prog.classes.of(r))
+		}
+		if i == to && i < len(text) {
 			return i, nil, 0, false
 		}
-		nodes, s.next = s.next, nodes
-		before = a.prog.merged[a.prog.kinds[class]]
+		bare := t.bare[begun]
+		e := atomic.LoadUint32(&t.next[bare+uint32(class)])
+		if e == 0 {
+			t, e = a.follow(t, bare, class)
+		}
+		s.step(s.nodes, a.prog.fresh[begun].before, class)
+		next := &t.states[e&^attention/a.width]
+		s.join(next)
+		if !a.tell(s.reports, i, out) || i == len(text) {
+			return i, nil, 0, false
+		}
+		s.nodes, s.next = s.next, s.nodes
+		begun = next.fresh
 		i += size
-		if len(nodes) == 0 {
+		if len(s.nodes) == 0 {
 			break
 		}
 	}
-	s.nodes = nodes
-	if len(nodes) > 0 && i == len(text) {
-		s.step(nodes, before, a.prog.classes.count)
-		if !a.tell(s.reports, i, out) {
-			return i, nil, 0, false
-		}
-		return i, nil, 0, false
-	}
-	t := a.current.Load()
-	return i, t, t.empty[before], true
+	return i, t, t.bare[begun], i < to || i == len(text)
 }

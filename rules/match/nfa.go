@@ -36,15 +36,24 @@ type program struct {
 	kinds   []kind          // by class; that after the last is of the end of the text
 	merged  [kindCount]kind // see merge
 	used    syntax.EmptyOp
-	begin   [kindCount][]beginning
+	begin   [kindCount][]beginning // by the kind of the character before and the class of the one after
+	fresh   []fresh
+	none    [kindCount]uint32 // those without threads
 	// anchored: nothing can begin after the first character.
 	anchored bool
 }
 
 // A beginning is what comes of all pieces together that begin at a place before a character.
 type beginning struct {
-	nodes   []uint32 // after the character
-	reports []uint32 // of pieces that match an empty text
+	fresh   uint32   // the threads after the character
+	reports []uint32 // pieces that match an empty text
+}
+
+// A fresh is the threads that have just begun, with one character behind them. There are few different ones, and each
+// holds threads of very many pieces, so states refer to them.
+type fresh struct {
+	nodes  []uint32
+	before kind // of the character
 }
 
 // Limits of one piece; a rule file can hold worse.
@@ -238,6 +247,10 @@ func orbit(r rune) ranges {
 // prepare works out what begins at each place, by the kind of the character before and the class of the one after.
 func (p *program) prepare() {
 	width := p.classes.count + 1
+	known := map[string]uint32{}
+	for k := range kindCount {
+		p.none[k] = p.addFresh(fresh{before: p.merged[k]}, known)
+	}
 	for before := range kindCount {
 		if p.merged[before] != before {
 			continue
@@ -248,36 +261,53 @@ func (p *program) prepare() {
 		}
 		p.begin[before] = make([]beginning, width)
 		for class := range width {
-			p.begin[before][class] = p.beginAt(ready[p.kinds[class]], class)
+			p.begin[before][class] = p.beginAt(ready[p.kinds[class]], class, known)
 		}
 	}
-	for before := range kindCount {
-		p.begin[before] = p.begin[p.merged[before]]
-	}
 	p.anchored = true
-	for _, k := range []kind{kindNewline, kindWord, kindOther} {
-		for _, b := range p.begin[k] {
-			p.anchored = p.anchored && len(b.nodes) == 0 && len(b.reports) == 0
+	for before := range kindCount {
+		if p.merged[before] != before {
+			p.begin[before] = p.begin[p.merged[before]]
+		}
+		for _, b := range p.begin[before] {
+			begins := len(p.fresh[b.fresh].nodes) > 0 || len(b.reports) > 0
+			p.anchored = p.anchored && (before == kindBegin || !begins)
 		}
 	}
 }
 
-func (p *program) beginAt(ready []uint32, class int) beginning {
+// beginAt works out one beginning; known are those that there are already, by their threads.
+func (p *program) beginAt(ready []uint32, class int, known map[string]uint32) beginning {
 	var b beginning
+	var nodes []uint32
 	for _, n := range ready {
 		nd := &p.nodes[n]
 		switch {
 		case nd.op == opReport:
 			b.reports = append(b.reports, nd.arg)
 		case class < p.classes.count && p.members[nd.arg].has(class):
-			b.nodes = append(b.nodes, p.lists[nd.next]...)
+			nodes = append(nodes, p.lists[nd.next]...)
 		}
 	}
-	slices.Sort(b.nodes)
-	b.nodes = slices.Clip(slices.Compact(b.nodes))
 	slices.Sort(b.reports)
 	b.reports = slices.Compact(b.reports)
+	slices.Sort(nodes)
+	b.fresh = p.addFresh(fresh{nodes: slices.Clip(slices.Compact(nodes)), before: p.merged[p.kinds[class]]}, known)
 	return b
+}
+
+func (p *program) addFresh(f fresh, known map[string]uint32) uint32 {
+	key := []byte{byte(f.before)}
+	for _, n := range f.nodes {
+		key = binary.LittleEndian.AppendUint32(key, n)
+	}
+	n, ok := known[string(key)]
+	if !ok {
+		n = uint32(len(p.fresh))
+		p.fresh = append(p.fresh, f)
+		known[string(key)] = n
+	}
+	return n
 }
 
 // resolve returns the nodes that wait for a character, and the reports, that can be reached where the given assertions hold.

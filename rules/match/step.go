@@ -31,25 +31,37 @@ func (s *stepper) newRound() {
 }
 
 // step moves the threads at nodes, after a character of kind before, over one of a class. It leaves the nodes that
-// follow in next, with those of all pieces that begin here, and what was complete before the character in reports.
+// follow in next, and what was complete before the character in reports.
 func (s *stepper) step(nodes []uint32, before kind, class int) {
 	p := s.prog
 	s.resolve(nodes, holding[before][p.kinds[class]])
-	begin := &p.begin[before][class]
 	s.next = s.next[:0]
 	s.newRound()
-	if class < p.classes.count {
-		done := len(s.reports) > 0
-		for _, n := range s.ready {
-			nd := &p.nodes[n]
-			if !p.members[nd.arg].has(class) || done && s.complete(nd.piece) {
-				continue
-			}
+	if class == p.classes.count {
+		return
+	}
+	done := len(s.reports) > 0
+	for _, n := range s.ready {
+		nd := &p.nodes[n]
+		if p.members[nd.arg].has(class) && !(done && s.complete(nd.piece)) {
 			s.add(p.lists[nd.next])
 		}
 	}
-	s.add(begin.nodes)
-	for _, n := range begin.reports {
+}
+
+// join adds what another step over the same character came to.
+func (s *stepper) join(other *state) {
+	for i := 0; i+4 <= len(other.nodes); i += 4 {
+		if n := nodeAt(other.nodes, i); s.mark[n] != s.round {
+			s.mark[n] = s.round
+			s.next = append(s.next, n)
+		}
+	}
+	s.joinReports(other.reports)
+}
+
+func (s *stepper) joinReports(reports []uint32) {
+	for _, n := range reports {
 		if !slices.Contains(s.reports, n) {
 			s.reports = append(s.reports, n)
 		}
