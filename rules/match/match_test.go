@@ -146,7 +146,7 @@ func first(set *match.Set, _ []*regexp.Regexp) *match.Set { return set }
 // The expressions of the packs that ship, and ones in the style of SpamAssassin's, on texts made from themselves.
 func TestSameOnSamples(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	rounds := 3
+	rounds := 1
 	if os.Getenv("POSTERN_FULL") != "" {
 		rounds = 60
 	}
@@ -224,7 +224,7 @@ func TestShape(t *testing.T) {
 
 // An expression that no automaton of ours can hold is left to Go's regexp.
 func TestTooLarge(t *testing.T) {
-	for _, e := range []string{`(?:a?){1000}b`, `(?:(?:a?b?c?){100}.){9}x`, `x(?:[a-f]{0,30}[g-m]{0,30}){30}y.{0,99}z`} {
+	for _, e := range []string{`(?:a?){1000}b`, `x(?:[a-f]{0,30}[g-m]{0,30}){30}y.{0,99}z`} {
 		set, plain := build(t, e, "abc")
 		for _, text := range []string{"b", "abc", strings.Repeat("a", 300) + "b", strings.Repeat("abc.", 10) + "x", "xaaagggy-z", "xy z", "z"} {
 			same(t, set, plain, text)

@@ -1,6 +1,7 @@
 package match_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,11 @@ import (
 
 // Each character is among those of which the one that it is folded to was made.
 func TestUnfolded(t *testing.T) {
-	for r := rune(0); r <= unicode.MaxRune; r++ {
+	last := rune(0x1ffff) // no letters beyond these have case
+	if os.Getenv("POSTERN_FULL") != "" {
+		last = unicode.MaxRune
+	}
+	for r := rune(0); r <= last; r++ {
 		f := match.FoldRune(r)
 		set := match.Unfolded(f)
 		if !slices.Contains(set, r) {
