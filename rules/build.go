@@ -167,6 +167,9 @@ func (c *compiler) buildCount(n *leafNode, t *testExpr) node {
 func (c *compiler) predicate(f *File, t *testExpr, p *predExpr) predicate {
 	switch p.op {
 	case "matches":
+		if t.src.subject == "body" {
+			c.set.overBodies = append(c.set.overBodies, p.patterns...)
+		}
 		return newMatches(c.matcher(t.src), p.patterns)
 	case "in":
 		return &inPred{index: c.index(f, t, p.list), exact: t.exact}

@@ -36,7 +36,9 @@ type Set struct {
 	symbols  []string
 	auth     []string
 	warnings strict.Problems
-	opt      Options
+	// overBodies are the expressions over texts that are long.
+	overBodies []pattern
+	opt        Options
 
 	listFiles []*listFile // the lists that stand in files
 	listDefs  []indexKey  // of the indexes in the table

@@ -101,6 +101,7 @@ func (p *parser) patterns(pred *predExpr, t *testExpr, n *strict.Node) bool {
 		if compiled.re.MatchString("") {
 			p.warnf(item.Pos(), "the expression %s matches everything, an empty text too", quoteShort(source))
 		}
+		compiled.pos = item.Pos()
 		pred.patterns = append(pred.patterns, compiled)
 		args = append(args, quoteShort(source))
 	}

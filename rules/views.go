@@ -215,6 +215,7 @@ func isASCII(s string) bool {
 type pattern struct {
 	source string
 	expr   string // as it is compiled
+	pos    Pos
 	re     *regexp.Regexp
 }
 

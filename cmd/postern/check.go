@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"postern/proxy"
+	"postern/rules/packs"
 )
 
 var checkCommand = &command{
@@ -41,6 +42,11 @@ func runCheck(ctx context.Context, c *call) int {
 	}
 	rules, tests := 0, 0
 	if rt.Rules != nil {
+		for _, costly := range rt.Rules.Costly() {
+			if !packs.Shipped(costly.Pos.File) {
+				fmt.Fprintf(c.stderr, "warning: %v\n", costly.Problem())
+			}
+		}
 		rules, tests = len(rt.Rules.Rules()), len(rt.Rules.Tests())
 	}
 	fmt.Fprintf(c.stdout, "%s: OK, %d rules, %d rule tests passed\n", name, rules, tests)

@@ -4,6 +4,7 @@ package packs
 import (
 	"embed"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,12 @@ func Open(name string) (file string, src []byte, err error) {
 		return "", nil, fmt.Errorf("there is no pack %q, expected one of %s", name, strings.Join(Names(), ", "))
 	}
 	return "packs/" + file, src, nil
+}
+
+// Shipped reports whether rules told by a file name are those of a pack, which is nobody's to change.
+func Shipped(file string) bool {
+	name, ok := strings.CutPrefix(file, "packs/")
+	return ok && slices.Contains(Names(), strings.TrimSuffix(name, ".yaml"))
 }
 
 // Names lists the packs.
