@@ -35,6 +35,10 @@ func (t table) row(cells ...any) {
 
 // WriteText prints the report as tables. Text of strangers goes through printable.
 func (r *Report) WriteText(w io.Writer, printable func(string) string) error {
+	if r.Messages == 0 && r.Sessions == 0 {
+		_, err := fmt.Fprintf(w, "no message and no session in this log, but %d lines that are not Postern's or are broken\n", r.Unreadable)
+		return err
+	}
 	fmt.Fprintf(w, "%d messages and %d sessions from %s to %s\n", r.Messages, r.Sessions, stamp(r.First), stamp(r.Last))
 	if r.Unreadable > 0 {
 		fmt.Fprintf(w, "%d lines are not Postern's or are broken\n", r.Unreadable)
@@ -61,7 +65,12 @@ func (r *Report) WriteText(w io.Writer, printable func(string) string) error {
 	return nil
 }
 
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") }
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format("2006-01-02 15:04")
+}
 
 func (r *Report) textVerdicts(w io.Writer) {
 	t := section(w, "VERDICTS")
@@ -81,7 +90,7 @@ func (r *Report) textVerdicts(w io.Writer) {
 		t.row(fmt.Sprintf("%3d", s.From), s.Messages, strings.Repeat("#", (s.Messages*40+most-1)/most))
 	}
 	t.Flush()
-	// The middle of a year is told by the day on the page; a terminal shows the last two days.
+	// A terminal shows the last two days; the page shows the whole time.
 	t = section(w, "BY HOUR (UTC)", "HOUR", "ACCEPT", "TAG", "QUARANTINE", "DEFER", "REJECT", "ABORT")
 	for _, h := range r.Hours[max(0, len(r.Hours)-48):] {
 		cells := []any{stamp(h.Hour)}
