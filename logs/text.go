@@ -36,7 +36,7 @@ func (t table) row(cells ...any) {
 // WriteText prints the report as tables. Text of strangers goes through printable.
 func (r *Report) WriteText(w io.Writer, printable func(string) string) error {
 	if r.Messages == 0 && r.Sessions == 0 {
-		_, err := fmt.Fprintf(w, "no message and no session in this log, but %d lines that are not Postern's or are broken\n", r.Unreadable)
+		_, err := fmt.Fprintf(w, "0 messages and 0 sessions; %d lines are not Postern's or are broken\n", r.Unreadable)
 		return err
 	}
 	fmt.Fprintf(w, "%d messages and %d sessions from %s to %s\n", r.Messages, r.Sessions, stamp(r.First), stamp(r.Last))
