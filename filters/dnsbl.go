@@ -53,12 +53,37 @@ func newDNSBLLists(cfg DNSBLConfig, r dns.Lookuper, log *slog.Logger) *dnsblList
 	return all
 }
 
-// dnsblCheck asks lists about the client's address.
-type dnsblCheck struct {
+// dnsblAsker is what the checks that ask lists have in common.
+type dnsblAsker struct {
 	lists []*dnsblList
 	r     dns.Lookuper
 	log   *slog.Logger
 }
+
+// JudgesSender marks the check as one that trusted clients are spared.
+func (a *dnsblAsker) JudgesSender() {}
+
+// MayRefuse reports whether a list asks for a refusal before DATA.
+func (a *dnsblAsker) MayRefuse() bool {
+	return slices.ContainsFunc(a.lists, func(l *dnsblList) bool { return l.cfg.Refuse })
+}
+
+// SelfTest tests the lists that are due for it.
+func (a *dnsblAsker) SelfTest(ctx context.Context, now time.Time) {
+	testLists(ctx, a.lists, a.r, now, a.log)
+}
+
+// symbols names each list as symbol does, and its failure.
+func (a *dnsblAsker) symbols(symbol func(*dnsblList) string) []string {
+	var names []string
+	for _, l := range a.lists {
+		names = append(names, symbol(l), symbol(l)+".error")
+	}
+	return names
+}
+
+// dnsblCheck asks lists about the client's address.
+type dnsblCheck struct{ dnsblAsker }
 
 var (
 	_ Symboler    = (*dnsblCheck)(nil)
@@ -67,32 +92,15 @@ var (
 )
 
 func newDNSBL(all *dnsblLists) *dnsblCheck {
-	return &dnsblCheck{lists: all.addresses, r: all.r, log: all.log}
+	return &dnsblCheck{dnsblAsker: dnsblAsker{lists: all.addresses, r: all.r, log: all.log}}
 }
 
 func (c *dnsblCheck) Name() string    { return "dnsbl.client" }
 func (c *dnsblCheck) Scope() Scope    { return PerClient }
 func (c *dnsblCheck) Needs() []string { return nil }
-func (c *dnsblCheck) JudgesSender()   {}
-
-// MayRefuse reports whether a list asks for a refusal before DATA.
-func (c *dnsblCheck) MayRefuse() bool {
-	return slices.ContainsFunc(c.lists, func(l *dnsblList) bool { return l.cfg.Refuse })
-}
-
-// SelfTest tests the lists that are due for it.
-func (c *dnsblCheck) SelfTest(ctx context.Context, now time.Time) {
-	testLists(ctx, c.lists, c.r, now, c.log)
-}
 
 // Symbols names each list, and its failure.
-func (c *dnsblCheck) Symbols() []string {
-	var names []string
-	for _, l := range c.lists {
-		names = append(names, l.symbol(), l.symbol()+".error")
-	}
-	return names
-}
+func (c *dnsblCheck) Symbols() []string { return c.symbols((*dnsblList).symbol) }
 
 func (l *dnsblList) symbol() string { return "dnsbl." + l.cfg.Zone }
 

@@ -3,15 +3,12 @@ package filters
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 
-	"postern/filters/dns"
 	"postern/filters/message"
-	"time"
 )
 
 // maxDNSBLNames bounds the look-ups of one check: a sender chooses how many domains sign.
@@ -31,10 +28,8 @@ var dnsblWords = map[DNSBLIdentity]string{
 // (some lists know only those). A name that a list was asked about as a domain of an earlier kind is not asked again, so
 // one listed domain counts once, whatever it appears as.
 type dnsblDomainCheck struct {
-	of    DNSBLIdentity
-	lists []*dnsblList
-	r     dns.Lookuper
-	log   *slog.Logger
+	dnsblAsker
+	of DNSBLIdentity
 }
 
 var (
@@ -44,7 +39,7 @@ var (
 )
 
 func newDNSBLDomain(all *dnsblLists, of DNSBLIdentity) *dnsblDomainCheck {
-	c := &dnsblDomainCheck{of: of, r: all.r, log: all.log}
+	c := &dnsblDomainCheck{of: of, dnsblAsker: dnsblAsker{r: all.r, log: all.log}}
 	for _, l := range all.domains {
 		if slices.Contains(l.cfg.Of, of) {
 			c.lists = append(c.lists, l)
@@ -53,8 +48,7 @@ func newDNSBLDomain(all *dnsblLists, of DNSBLIdentity) *dnsblDomainCheck {
 	return c
 }
 
-func (c *dnsblDomainCheck) Name() string  { return "dnsbl." + string(c.of) }
-func (c *dnsblDomainCheck) JudgesSender() {}
+func (c *dnsblDomainCheck) Name() string { return "dnsbl." + string(c.of) }
 
 // Scope is that of the domain.
 func (c *dnsblDomainCheck) Scope() Scope {
@@ -79,24 +73,13 @@ func (c *dnsblDomainCheck) Needs() []string {
 
 // MayRefuse reports whether a list asks for a refusal before DATA.
 func (c *dnsblDomainCheck) MayRefuse() bool {
-	return c.Scope() < PerMessage && slices.ContainsFunc(c.lists, func(l *dnsblList) bool { return l.cfg.Refuse })
+	return c.Scope() < PerMessage && c.dnsblAsker.MayRefuse()
 }
 
 func (c *dnsblDomainCheck) symbol(l *dnsblList) string { return l.symbol() + "." + string(c.of) }
 
-// SelfTest tests the lists that are due for it.
-func (c *dnsblDomainCheck) SelfTest(ctx context.Context, now time.Time) {
-	testLists(ctx, c.lists, c.r, now, c.log)
-}
-
 // Symbols names each list with what it is asked about, and its failure.
-func (c *dnsblDomainCheck) Symbols() []string {
-	var names []string
-	for _, l := range c.lists {
-		names = append(names, c.symbol(l), c.symbol(l)+".error")
-	}
-	return names
-}
+func (c *dnsblDomainCheck) Symbols() []string { return c.symbols(c.symbol) }
 
 // Run asks all lists about all names at once.
 func (c *dnsblDomainCheck) Run(ctx context.Context, in Input) Report {

@@ -19,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"postern/filters/dns/zone"
 	"postern/proxy"
 	"postern/proxy/peertest"
 )
@@ -100,19 +99,7 @@ func raise(t *testing.T, g garrison) *fortress {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mail, err := madeMailOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
-	z, err := benchZone(mail)
-	if err != nil {
-		t.Fatal(err)
-	}
-	names, err := zone.Serve(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { names.Close() })
+	mail, names := benchNames(t)
 	f := &fortress{t: t, dir: t.TempDir()}
 	if f.sink, err = startBenchSink(); err != nil {
 		t.Fatal(err)

@@ -64,8 +64,9 @@ func TestBenchMail(t *testing.T) {
 	}
 }
 
-// The stub's records let every site's mail pass SPF, DKIM, DMARC and the confirmation of names.
-func TestBenchZone(t *testing.T) {
+// benchNames serves the records of the made mail until the test ends.
+func benchNames(t *testing.T) (*benchMail, *zone.Server) {
+	t.Helper()
 	mail, err := madeMailOnce()
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +79,13 @@ func TestBenchZone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer names.Close()
+	t.Cleanup(func() { names.Close() })
+	return mail, names
+}
+
+// The stub's records let every site's mail pass SPF, DKIM, DMARC and the confirmation of names.
+func TestBenchZone(t *testing.T) {
+	mail, names := benchNames(t)
 	r, err := dns.New(dns.Config{Servers: []string{names.Addr()}, Timeout: patience})
 	if err != nil {
 		t.Fatal(err)

@@ -16,18 +16,10 @@ var checkCommand = &command{
 Reads the configuration and everything that it names (certificates, lists, rule files), and runs the tests that stand
 in the rule files. Nothing is bound and no DNS is asked. Each error stands on a line of its own as
 file:line:column: what is wrong, what was expected. Exits 0 when the configuration can serve, else 1.`,
-	run: runCheck,
+	run: onConfig(runCheck),
 }
 
-func runCheck(ctx context.Context, c *call) int {
-	path := c.configFlag()
-	if code, ok := c.parseFlagsOnly(); !ok {
-		return code
-	}
-	cfg, err := loadConfig(*path)
-	if err != nil {
-		return c.explain(err)
-	}
+func runCheck(ctx context.Context, c *call, _ string, cfg *proxy.Config) int {
 	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{})
 	if err != nil {
 		return c.explain(err)

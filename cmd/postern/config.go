@@ -18,6 +18,28 @@ func (c *call) configFlag() *string {
 	return c.flags.String("config", "", configHelp+" (default "+proxy.DefaultPath+")")
 }
 
+// onConfig makes the run of a command that takes no argument but -config: it loads the configuration and has do work on it.
+// path is the one that was given, if any.
+func onConfig(do func(ctx context.Context, c *call, path string, cfg *proxy.Config) int) func(context.Context, *call) int {
+	return func(ctx context.Context, c *call) int {
+		path := c.configFlag()
+		if code, ok := c.parseFlagsOnly(); !ok {
+			return code
+		}
+		cfg, err := loadConfig(*path)
+		if err != nil {
+			return c.explain(err)
+		}
+		return do(ctx, c, *path, cfg)
+	}
+}
+
+// messageConfigFlag is the flag -config of a command that works on stored messages or on rules, which the embedded
+// configuration will do for.
+func (c *call) messageConfigFlag(path *string) {
+	c.flags.StringVar(path, "config", "", configHelp+" (default "+proxy.DefaultPath+", else the embedded one)")
+}
+
 // loadConfig reads the configuration that was named, else the one in the default place, else what is embedded.
 func loadConfig(path string) (*proxy.Config, error) {
 	if path != "" {

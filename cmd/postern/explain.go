@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 
-	"postern/filters/dns"
 	"postern/filters/message"
 	"postern/filters/message/mailbox"
 	"postern/proxy"
@@ -63,16 +62,7 @@ func runExplain(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.misuse("%v", err)
 	}
-	cfg, err := loadConfig(f.config)
-	if err != nil {
-		return c.explain(err)
-	}
-	opt := proxy.RuntimeOptions{NoTests: true}
-	if f.offline {
-		opt.Resolver = dns.Offline()
-		fmt.Fprintln(c.stderr, "offline: no DNS is asked; checks that need it are errors")
-	}
-	rt, err := c.build(ctx, cfg, opt)
+	rt, err := f.runtime(ctx, c)
 	if err != nil {
 		return c.explain(err)
 	}

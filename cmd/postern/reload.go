@@ -24,18 +24,10 @@ Checks the configuration as postern check does, then has the proxy that serves i
 of it. Transactions under way end by the old configuration. It reaches the proxy by the socket that the key control
 names, which only the proxy's own user and root may open. Exits 0 when the new configuration is in force, 1 when it is
 not: then the old one still serves.`,
-	run: runReload,
+	run: onConfig(runReload),
 }
 
-func runReload(ctx context.Context, c *call) int {
-	path := c.configFlag()
-	if code, ok := c.parseFlagsOnly(); !ok {
-		return code
-	}
-	cfg, err := loadConfig(*path)
-	if err != nil {
-		return c.explain(err)
-	}
+func runReload(ctx context.Context, c *call, _ string, cfg *proxy.Config) int {
 	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{})
 	if err != nil {
 		return c.explain(err)

@@ -11,6 +11,7 @@ import (
 
 	"postern/filters/dns"
 	"postern/proxy"
+	"postern/rules"
 )
 
 var rulesCommand = &command{
@@ -29,25 +30,50 @@ type ruleFlags struct {
 }
 
 func (f *ruleFlags) register(c *call) {
-	c.flags.StringVar(&f.config, "config", "", configHelp+" (default "+proxy.DefaultPath+", else the embedded one)")
+	c.messageConfigFlag(&f.config)
 	c.flags.BoolVar(&f.noPacks, "no-packs", false, "leave out the packs that the configuration names")
 }
 
 // errNoRules says that there is nothing to work on.
 var errNoRules = errors.New("the configuration has filters.content switched off, so there are no rules")
 
-// runtime builds what the flags describe. Files stand in for the rule files of the configuration where any are given.
-func (f *ruleFlags) runtime(ctx context.Context, c *call, files []string) (*proxy.Runtime, error) {
+// A ruleSet is a runtime with rules, and the files whose rules a command was asked to work on; none for all rules.
+type ruleSet struct {
+	*proxy.Runtime
+	files []string
+}
+
+// asked reports whether the command works on a rule.
+func (s *ruleSet) asked(r *rules.Rule) bool {
+	return len(s.files) == 0 || slices.Contains(s.files, r.Pos.File)
+}
+
+// open builds what the flags describe. Paths of rule files and of folders of them stand in for the rule files of the
+// configuration, where any are given.
+func (f *ruleFlags) open(ctx context.Context, c *call, paths []string, options func(*proxy.Config) proxy.RuntimeOptions) (*ruleSet, error) {
+	files, err := ruleFiles(paths)
+	if err != nil {
+		return nil, err
+	}
 	cfg, err := loadConfig(f.config)
 	if err != nil {
 		return nil, err
 	}
-	rt, err := c.build(ctx, f.choose(cfg, files), proxy.RuntimeOptions{NoTests: true, Resolver: dns.Offline()})
-	if err == nil && rt.Rules == nil {
+	cfg = f.choose(cfg, files)
+	rt, err := c.build(ctx, cfg, options(cfg))
+	if err != nil {
+		return nil, err
+	}
+	if rt.Rules == nil {
 		rt.Close()
 		return nil, errNoRules
 	}
-	return rt, err
+	return &ruleSet{Runtime: rt, files: files}, nil
+}
+
+// untested are the options of a runtime that judges no mail.
+func untested(*proxy.Config) proxy.RuntimeOptions {
+	return proxy.RuntimeOptions{NoTests: true, Resolver: dns.Offline()}
 }
 
 // choose puts files in the place of the configured rule files, where any are given.

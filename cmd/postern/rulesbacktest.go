@@ -99,21 +99,20 @@ func (f *backtestFlags) side(ctx context.Context, c *call, path string) (*proxy.
 }
 
 func (f *backtestFlags) sideConfig(path string) (*proxy.Config, error) {
-	if path == "" {
-		return loadConfig(f.config)
-	}
+	config := f.config
+	var files []string
 	if src, err := os.ReadFile(path); err == nil && proxy.IsConfig(src) {
-		return proxy.LoadConfig(path)
+		config = path
+	} else if path != "" {
+		if files, err = ruleFiles([]string{path}); err != nil {
+			return nil, err
+		}
 	}
-	files, err := ruleFiles([]string{path})
+	cfg, err := loadConfig(config)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := loadConfig(f.config)
-	if err != nil {
-		return nil, err
-	}
-	return cfg.WithRules(files, !f.noPacks), nil
+	return f.choose(cfg, files), nil
 }
 
 // A backtest judges each message by both sets of rules.

@@ -43,7 +43,7 @@ func runRulesDoc(ctx context.Context, c *call) int {
 	if len(ids) != 1 {
 		return c.misuse("expected one RULE")
 	}
-	rt, err := f.runtime(ctx, c, nil)
+	rt, err := f.open(ctx, c, nil, untested)
 	if err != nil {
 		return c.explain(err)
 	}
@@ -53,7 +53,7 @@ func runRulesDoc(ctx context.Context, c *call) int {
 		return c.misuse("%s", noSuchRule(rt.Rules, ids[0]))
 	}
 	doc := newRuleDoc(ctx, rt.Rules, d)
-	if err := doc.measure(ctx, rt); err != nil {
+	if err := doc.measure(ctx, rt.Runtime); err != nil {
 		return c.fail(err)
 	}
 	if *asJSON {

@@ -65,30 +65,18 @@ func runRulesHits(ctx context.Context, c *call) int {
 	case hitOrders[f.sort] == nil:
 		return c.misuse("%s", strict.Unknown("-sort", f.sort, slices.Sorted(maps.Keys(hitOrders))))
 	}
-	files, err := ruleFiles(paths)
-	if err != nil {
-		return c.fail(err)
-	}
-	cfg, err := loadConfig(f.config)
-	if err != nil {
-		return c.explain(err)
-	}
-	cfg = f.choose(cfg, files)
-	rt, err := c.build(ctx, cfg, f.options(cfg))
+	rt, err := f.open(ctx, c, paths, f.options)
 	if err != nil {
 		return c.explain(err)
 	}
 	defer rt.Close()
-	if rt.Rules == nil {
-		return c.fail(errNoRules)
-	}
 	f.tell(c)
 	h := newHitCount(rt, unjudged{c: c})
 	failed := h.run(ctx, &f.corpusFlags, newProgress(c.stderr))
 	for _, err := range failed {
 		fmt.Fprintf(c.stderr, "postern rules hits: %v\n", err)
 	}
-	if err := h.report(files, f.sort).print(c.stdout, &f); err != nil {
+	if err := h.report(f.sort).print(c.stdout, &f); err != nil {
 		return c.fail(err)
 	}
 	if len(failed) > 0 || h.bad.n > 0 {
@@ -99,7 +87,7 @@ func runRulesHits(ctx context.Context, c *call) int {
 
 // A hitCount counts what the rules hit.
 type hitCount struct {
-	rt       *proxy.Runtime
+	rt       *ruleSet
 	rules    []*rules.Rule
 	byID     map[string]int
 	messages map[class]int
@@ -113,7 +101,7 @@ type hitCount struct {
 	costs rules.Costs
 }
 
-func newHitCount(rt *proxy.Runtime, bad unjudged) *hitCount {
+func newHitCount(rt *ruleSet, bad unjudged) *hitCount {
 	h := &hitCount{rt: rt, rules: rt.Rules.Rules(), byID: map[string]int{}, messages: map[class]int{}, together: map[[2]int]int{}, bad: bad}
 	for i, r := range h.rules {
 		h.byID[r.ID] = i
@@ -225,11 +213,11 @@ var _ json.Marshaler = points(0)
 // maxOverlaps is how many other rules are told of.
 const maxOverlaps = 5
 
-func (h *hitCount) report(files []string, order string) *hitReport {
+func (h *hitCount) report(order string) *hitReport {
 	r := &hitReport{Ham: h.messages[ham], Spam: h.messages[spam], Bytes: h.bytes, Rules: []ruleHit{}}
 	r.Together = microseconds(h.costs.Together, h.costs.Messages)
 	for i, rule := range h.rules {
-		if len(files) > 0 && !slices.Contains(files, rule.Pos.File) {
+		if !h.rt.asked(rule) {
 			continue
 		}
 		hit := ruleHit{

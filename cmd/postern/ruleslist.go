@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -34,18 +33,14 @@ func runRulesList(ctx context.Context, c *call) int {
 	if !ok {
 		return code
 	}
-	files, err := ruleFiles(paths)
-	if err != nil {
-		return c.fail(err)
-	}
-	rt, err := f.runtime(ctx, c, files)
+	rt, err := f.open(ctx, c, paths, untested)
 	if err != nil {
 		return c.explain(err)
 	}
 	defer rt.Close()
 	list := []ruleJSON{}
 	for _, r := range rt.Rules.Rules() {
-		if len(files) == 0 || slices.Contains(files, r.Pos.File) {
+		if rt.asked(r) {
 			list = append(list, newRuleJSON(r))
 		}
 	}

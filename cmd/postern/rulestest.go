@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -61,17 +60,13 @@ func runRulesTest(ctx context.Context, c *call) int {
 	case f.json && f.junit == "-":
 		return c.misuse("-json and -junit - both write to the standard output")
 	}
-	files, err := ruleFiles(paths)
-	if err != nil {
-		return c.fail(err)
-	}
-	rt, err := f.runtime(ctx, c, files)
+	rt, err := f.open(ctx, c, paths, untested)
 	if err != nil {
 		return c.explain(err)
 	}
 	defer rt.Close()
 	report := &testReport{started: time.Now()}
-	if report.add(ctx, rt.Rules, files, only); report.Rules == 0 && f.pattern != "" {
+	if report.add(ctx, rt, only); report.Rules == 0 && f.pattern != "" {
 		return c.misuse("-run %q matches the id of no rule", f.pattern)
 	}
 	if err := report.print(c.stdout, &f); err != nil {
@@ -107,13 +102,13 @@ type testResult struct {
 	Conditions *stepJSON `json:"conditions,omitempty"`
 }
 
-// add runs the tests of the rules that only matches, and, where files are given, that stand in these.
-func (r *testReport) add(ctx context.Context, set *rules.Set, files []string, only *regexp.Regexp) {
+// add runs the tests of the rules that were asked for and whose id only matches.
+func (r *testReport) add(ctx context.Context, set *ruleSet, only *regexp.Regexp) {
 	r.Untested, r.Results = []string{}, []testResult{}
 	asked := func(rule *rules.Rule) bool {
-		return only.MatchString(rule.ID) && (len(files) == 0 || slices.Contains(files, rule.Pos.File))
+		return only.MatchString(rule.ID) && set.asked(rule)
 	}
-	for _, rule := range set.Rules() {
+	for _, rule := range set.Rules.Rules() {
 		if !asked(rule) {
 			continue
 		}
@@ -122,12 +117,12 @@ func (r *testReport) add(ctx context.Context, set *rules.Set, files []string, on
 			r.Untested = append(r.Untested, rule.ID)
 		}
 	}
-	for _, test := range set.Tests() {
+	for _, test := range set.Rules.Tests() {
 		if !asked(test.Rule) {
 			continue
 		}
 		began := time.Now()
-		o := set.RunTest(ctx, test, func(test rules.Case) (rules.Subject, error) {
+		o := set.Rules.RunTest(ctx, test, func(test rules.Case) (rules.Subject, error) {
 			return filters.TestSubject(ctx, test, r.started)
 		})
 		r.took = append(r.took, time.Since(began))

@@ -49,16 +49,7 @@ func runScan(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.misuse("%v", err)
 	}
-	cfg, err := loadConfig(f.config)
-	if err != nil {
-		return c.explain(err)
-	}
-	opt := proxy.RuntimeOptions{NoTests: true}
-	if f.offline {
-		opt.Resolver = dns.Offline()
-		fmt.Fprintln(c.stderr, "offline: no DNS is asked; checks that need it are errors")
-	}
-	rt, err := c.build(ctx, cfg, opt)
+	rt, err := f.runtime(ctx, c)
 	if err != nil {
 		return c.explain(err)
 	}
@@ -77,13 +68,27 @@ func runScan(ctx context.Context, c *call) int {
 
 // register makes the flags that other commands on stored messages have too.
 func (f *scanFlags) register(c *call) {
-	c.flags.StringVar(&f.config, "config", "", configHelp+" (default "+proxy.DefaultPath+", else the embedded one)")
+	c.messageConfigFlag(&f.config)
 	c.flags.BoolVar(&f.json, "json", false, "one line of JSON a message")
 	c.flags.BoolVar(&f.offline, "offline", false, "ask no DNS: what needs it is an error finding")
 	c.flags.StringVar(&f.ip, "ip", "", "the client's `ADDRESS`")
 	c.flags.StringVar(&f.helo, "helo", "", "the `NAME` given at HELO")
 	c.flags.StringVar(&f.from, "from", "", "the reverse-path, an `ADDRESS`; <> for the null one")
 	c.flags.StringVar(&f.rcpt, "rcpt", "", "the recipient, an `ADDRESS`; several with commas")
+}
+
+// runtime builds what judges the messages.
+func (f *scanFlags) runtime(ctx context.Context, c *call) (*proxy.Runtime, error) {
+	cfg, err := loadConfig(f.config)
+	if err != nil {
+		return nil, err
+	}
+	opt := proxy.RuntimeOptions{NoTests: true}
+	if f.offline {
+		opt.Resolver = dns.Offline()
+		fmt.Fprintln(c.stderr, "offline: no DNS is asked; checks that need it are errors")
+	}
+	return c.build(ctx, cfg, opt)
 }
 
 // envelope reads the flags that describe how the messages came in.

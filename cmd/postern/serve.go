@@ -25,19 +25,11 @@ broken one is logged and the old one stays in force. SIGUSR1 reopens the log fil
 
 Without -config, and without ` + proxy.DefaultPath + `, it listens on 127.0.0.1:2525, delivers to ./Maildir,
 and only observes: nothing is refused or tagged for its content.`,
-	run: runServe,
+	run: onConfig(runServe),
 }
 
-func runServe(ctx context.Context, c *call) int {
-	path := c.configFlag()
-	if code, ok := c.parseFlagsOnly(); !ok {
-		return code
-	}
-	cfg, err := loadConfig(*path)
-	if err != nil {
-		return c.explain(err)
-	}
-	svc, err := c.prepareService(ctx, cfg, *path)
+func runServe(ctx context.Context, c *call, path string, cfg *proxy.Config) int {
+	svc, err := c.prepareService(ctx, cfg, path)
 	if err != nil {
 		return c.explain(err)
 	}
