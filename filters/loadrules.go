@@ -23,7 +23,7 @@ type ContentConfig struct {
 }
 
 func defaultContentConfig() ContentConfig {
-	return ContentConfig{Packs: []string{"default"}}
+	return ContentConfig{Packs: []string{packs.Default}}
 }
 
 // RuleOptions are what loading rules needs beside their names.
@@ -38,14 +38,19 @@ type RuleOptions struct {
 // LoadRules reads, parses and compiles the configured packs and files. The error is of type [strict.Problems] and
 // lists all that is wrong in the configuration's lists and in all files.
 func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
-	l := &ruleLoader{opt: opt, seen: make(map[string]bool)}
+	l := &ruleLoader{opt: opt, seen: make(map[string]bool), shipped: make(map[string]bool)}
 	for i, name := range cfg.Packs {
-		file, src, err := packs.Open(name)
+		sources, err := packs.Open(name)
 		if err != nil {
 			l.problems.Addf(opt.Pos("packs", i), "%v", err)
 			continue
 		}
-		l.parse(file, src)
+		for _, s := range sources {
+			if !l.shipped[s.Name] {
+				l.shipped[s.Name] = true
+				l.parse(s.Name, s.Src)
+			}
+		}
 	}
 	for i, pattern := range cfg.Rules {
 		l.files(pattern, opt.Pos("rules", i))
@@ -81,6 +86,7 @@ func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
 type ruleLoader struct {
 	opt      RuleOptions
 	seen     map[string]bool // the files that were read: two patterns may match the same
+	shipped  map[string]bool // the files of packs that were read: packs have files in common
 	parsed   []*rules.File
 	problems strict.Problems
 }

@@ -30,22 +30,25 @@ func (c *Config) WithRules(files []string, packs bool) *Config {
 // dropOverrides leaves out the overrides of rules that were in the files which others stand in for.
 func (c *Config) dropOverrides() {
 	there := map[string]bool{}
-	note := func(name string, src []byte, err error) {
+	note := func(sources []rules.Source, err error) {
 		if err != nil {
 			return // it is complained about when the rules are loaded
 		}
-		if f, _ := rules.Parse(name, src); f != nil {
-			for i := range f.Rules {
-				there[f.Rules[i].ID] = true
+		for _, s := range sources {
+			if f, _ := rules.Parse(s.Name, s.Src); f != nil {
+				for i := range f.Rules {
+					there[f.Rules[i].ID] = true
+				}
 			}
 		}
 	}
 	for _, pack := range c.Filters.Content.Own.Packs {
-		note(packs.Open(pack))
+		sources, err := packs.Open(pack)
+		note(sources, err)
 	}
 	for _, file := range c.ruleFiles {
 		src, err := os.ReadFile(file)
-		note(file, src, err)
+		note([]rules.Source{{Name: file, Src: src}}, err)
 	}
 	only := func(o filters.RuleOverrides) filters.RuleOverrides {
 		o = maps.Clone(o)

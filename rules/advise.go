@@ -10,18 +10,19 @@ import (
 func (c *compiler) advise() {
 	for _, f := range c.files {
 		c.adviseThresholds(f)
+		kept := len(f.Rules) == 0 // a file without rules keeps things for others, and for some that are not here
 		for i := range f.Rules {
 			c.adviseNot(f.Rules[i].when, nil)
 		}
 		for _, name := range names(f.Conditions) {
 			cond := f.Conditions[name]
 			c.adviseNot(cond.when, nil)
-			if !c.used[cond] {
+			if !kept && !c.used[cond] {
 				c.warnf(cond.Pos, "the condition %s is used by no rule", name)
 			}
 		}
 		for _, name := range names(f.Lists) {
-			if list := f.Lists[name]; !c.used[list] {
+			if list := f.Lists[name]; !kept && !c.used[list] {
 				c.warnf(list.Pos, "the list %s is used by no rule", name)
 			}
 		}

@@ -141,11 +141,11 @@ const bodyStart = `Dear friend, we are in a hurry and must ask you to make a Wir
 
 // What an explanation says is what the rules say, of each rule and each of its conditions, for all tests of the packs.
 func TestExplainAgreesWithEval(t *testing.T) {
-	file, src, err := packs.Open("default")
+	sources, err := packs.Open(packs.Default)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := rules.Load([]rules.Source{{Name: file, Src: src}}, rules.Options{})
+	set, err := rules.Load(sources, rules.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,11 +52,11 @@ func FuzzLoad(f *testing.F) {
 }
 
 func loadDefaultPack(b *testing.B) *rules.Set {
-	file, src, err := packs.Open("default")
+	sources, err := packs.Open(packs.Default)
 	if err != nil {
 		b.Fatal(err)
 	}
-	set, err := rules.Load([]rules.Source{{Name: file, Src: src}}, rules.Options{})
+	set, err := rules.Load(sources, rules.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

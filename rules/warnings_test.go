@@ -27,6 +27,7 @@ func TestWarnings(t *testing.T) {
 			[]string{`w.yaml:1:63: the expression "a*" matches everything, an empty text too`}},
 		{"names that nobody uses", "lists: {l: [a]}\nconditions: {c: {symbol: spf.fail}}\n" + tail + "{symbol: spf.fail}}]",
 			[]string{"w.yaml:1:12: the list l is used by no rule", "w.yaml:2:14: the condition c is used by no rule"}},
+		{"a file without rules keeps them for others", "lists: {l: [a]}\nconditions: {c: {symbol: spf.fail}}", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.why, func(t *testing.T) {

@@ -13,11 +13,11 @@ import (
 // load compiles a pack as the proxy does, without any check's symbols: a pack must work whatever checks are configured.
 func load(t testing.TB, name string) *rules.Set {
 	t.Helper()
-	file, src, err := packs.Open(name)
+	sources, err := packs.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := rules.Load([]rules.Source{{Name: file, Src: src}}, rules.Options{
+	set, err := rules.Load(sources, rules.Options{
 		KnownSymbol: func(string) bool { return false },
 		Thresholds:  rules.Thresholds{Tag: 500, Quarantine: 800, Reject: 1200},
 	})
@@ -62,25 +62,37 @@ func TestRulesAreDocumentedAndTested(t *testing.T) {
 	}
 }
 
+// The default pack is what the subjects are together, each rule once.
+func TestDefaultIsAllSubjects(t *testing.T) {
+	sum := 0
+	for _, name := range packs.Subjects() {
+		sum += len(load(t, name).Rules())
+	}
+	if got := len(load(t, packs.Default).Rules()); got != sum || sum == 0 {
+		t.Errorf("%d rules in the default pack, expected those of all subjects, %d", got, sum)
+	}
+}
+
 func TestOpenUnknown(t *testing.T) {
-	_, _, err := packs.Open("defualt")
+	_, err := packs.Open("defualt")
 	if err == nil || !strings.Contains(err.Error(), "default") {
 		t.Errorf("got %v, expected an error that names the packs there are", err)
 	}
 }
 
 func TestPositionsNameThePack(t *testing.T) {
-	file, src, err := packs.Open("default")
+	sources, err := packs.Open("phishing")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = rules.Parse(file, append(src, "\n  - id: bad\n"...))
+	last := sources[len(sources)-1]
+	_, err = rules.Parse(last.Name, append(last.Src, "\n  - id: bad\n"...))
 	var problems strict.Problems
 	if p, ok := err.(strict.Problems); ok {
 		problems = p
 	}
-	if len(problems) == 0 || problems[0].Pos.File != "packs/default.yaml" {
-		t.Errorf("got %v, expected a problem in packs/default.yaml", err)
+	if len(problems) == 0 || problems[0].Pos.File != "packs/phishing.yaml" {
+		t.Errorf("got %v, expected a problem in packs/phishing.yaml", err)
 	}
 }
 
