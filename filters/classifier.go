@@ -81,8 +81,8 @@ func (s ClassifierScores) String() string {
 	return "[" + strings.Join(rows, ", ") + "]"
 }
 
-// score looks a probability up.
-func (s ClassifierScores) score(probability float64) Score {
+// At gives the score for a probability, 0 to 1.
+func (s ClassifierScores) At(probability float64) Score {
 	i, found := slices.BinarySearchFunc(s, probability*100, func(row ClassifierRow, percent float64) int {
 		switch {
 		case row.From < percent:
@@ -138,7 +138,7 @@ func (c *classifier) Run(_ context.Context, in Input) Report {
 		return Report{}
 	}
 	p := m.Probability(model.Extract(in.Message))
-	f := Finding{Symbol: "classifier.ham", Score: c.cfg.Scores.score(p)}
+	f := Finding{Symbol: "classifier.ham", Score: c.cfg.Scores.At(p)}
 	if p >= 0.5 {
 		f.Symbol = "classifier.spam"
 	}

@@ -108,7 +108,7 @@ func TestClassifierUnreadable(t *testing.T) {
 func TestClassifierScores(t *testing.T) {
 	table := defaultClassifierConfig().Scores
 	for p, want := range map[float64]float64{0: -2, 0.0099: -2, 0.01: -1, 0.0999: -1, 0.1: 0, 0.4999: 0, 0.5: 3, 0.8: 5, 0.9499: 5, 0.95: 6, 1: 7} {
-		if got := table.score(p); got != Points(want) {
+		if got := table.At(p); got != Points(want) {
 			t.Errorf("%v: %v, want %v", p, got, want)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"postern/filters/message"
 	"postern/filters/message/mailbox"
 	"postern/filters/model"
+	"postern/filters/model/measure"
 	"postern/proxy"
 )
 
@@ -318,11 +319,11 @@ func (l *learner) report(all []model.Example, folders []string) int {
 	if err != nil {
 		return l.fail(err)
 	}
-	l.print(judged)
+	l.print(probabilities(judged))
 	if len(folders) == 0 {
 		return exitFine
 	}
-	l.printFolders(judged, folders)
+	l.printFolders(probabilities(judged), folders)
 	names := slices.Compact(slices.Sorted(slices.Values(folders)))
 	if len(names) < 3 {
 		return exitFine
@@ -334,33 +335,42 @@ func (l *learner) report(all []model.Example, folders []string) int {
 		return l.fail(err)
 	}
 	fmt.Fprintf(l.stdout, "\neach folder judged by what the other %d teach:\n", len(names)-1)
-	l.print(judged)
-	l.printFolders(judged, folders)
+	l.print(probabilities(judged))
+	l.printFolders(probabilities(judged), folders)
 	return exitFine
 }
 
+// probabilities are how much each example was taken for spam.
+func probabilities(judged []model.Judged) []measure.Scored {
+	list := make([]measure.Scored, len(judged))
+	for i, j := range judged {
+		list[i] = measure.Scored{Score: j.Probability, Spam: j.Spam}
+	}
+	return list
+}
+
 // print gives the figures of all.
-func (l *learner) print(judged []model.Judged) {
+func (l *learner) print(judged []measure.Scored) {
 	for _, row := range l.scores {
 		if row.Score <= 0 {
 			continue
 		}
-		spam, ham := model.At(judged, row.From/100)
+		spam, ham := measure.At(judged, row.From/100)
 		fmt.Fprintf(l.stdout, "  at least %g points (%g %%): spam %s, ham %s\n", row.Score, row.From, interval(spam), interval(ham))
 	}
 	for _, rate := range []float64{0.001, 0.01} {
-		fmt.Fprintf(l.stdout, "  with at most %g %% of the ham: spam %s\n", rate*100, interval(model.Caught(judged, rate)))
+		fmt.Fprintf(l.stdout, "  with at most %g %% of the ham: spam %s\n", rate*100, interval(measure.Caught(judged, rate).Spam))
 	}
-	fmt.Fprintf(l.stdout, "  area under the ROC curve: %.5f\n", model.Area(judged))
+	fmt.Fprintf(l.stdout, "  area under the ROC curve: %.5f\n", measure.Area(judged))
 }
 
-func interval(s model.Share) string {
+func interval(s measure.Share) string {
 	low, high := s.Interval()
 	return fmt.Sprintf("%.2f %% (%d of %d, 95 %% interval %.2f to %.2f)", 100*s.Rate(), s.K, s.N, 100*low, 100*high)
 }
 
 // printFolders gives the figures of each folder at the row of the table that is the first to tag.
-func (l *learner) printFolders(judged []model.Judged, folders []string) {
+func (l *learner) printFolders(judged []measure.Scored, folders []string) {
 	tag := proxy.DefaultConfig().Policy.Tag
 	from := 50.0
 	for _, row := range l.scores {
@@ -369,13 +379,13 @@ func (l *learner) printFolders(judged []model.Judged, folders []string) {
 			break
 		}
 	}
-	by := make(map[string][]model.Judged)
+	by := make(map[string][]measure.Scored)
 	for i, f := range folders {
 		by[f] = append(by[f], judged[i])
 	}
 	fmt.Fprintf(l.stdout, "  by folder, at %g points:\n", tag)
 	for _, f := range slices.Sorted(maps.Keys(by)) {
-		spam, ham := model.At(by[f], from/100)
+		spam, ham := measure.At(by[f], from/100)
 		if spam.N > 0 {
 			fmt.Fprintf(l.stdout, "    spam %s %s\n", interval(spam), printable(f))
 		}

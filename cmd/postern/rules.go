@@ -16,11 +16,11 @@ import (
 
 var rulesCommand = &command{
 	name:    "rules",
-	args:    "test | list | doc | hits | backtest",
+	args:    "test | list | doc | hits | score | backtest",
 	summary: "test rules, look at them, try them on stored mail",
 	help: `
 Works on the rules that the configuration names, or on rule files that are given.`,
-	verbs: []*command{rulesTestCommand, rulesListCommand, rulesDocCommand, rulesHitsCommand, rulesBacktestCommand},
+	verbs: []*command{rulesTestCommand, rulesListCommand, rulesDocCommand, rulesHitsCommand, rulesScoreCommand, rulesBacktestCommand},
 }
 
 // ruleFlags say which rules a command works on.

@@ -29,12 +29,17 @@ type corpusFlags struct {
 func (f *corpusFlags) register(c *call) {
 	f.paths = map[class][]string{}
 	for _, k := range classes {
-		c.flags.Func(string(k), fmt.Sprintf("the `PATH` of mail that is %s: a file, folder, Maildir or mbox; may be given again", k), func(path string) error {
-			f.paths[k] = append(f.paths[k], path)
-			return nil
-		})
+		f.add(c, k, fmt.Sprintf("mail that is %s", k))
 	}
 	c.flags.BoolVar(&f.dns, "dns", false, "ask DNS, as it is today (default: no network is used)")
+}
+
+// add makes the flag for the mail of a class.
+func (f *corpusFlags) add(c *call, k class, what string) {
+	c.flags.Func(string(k), fmt.Sprintf("the `PATH` of %s: a file, folder, Maildir or mbox; may be given again", what), func(path string) error {
+		f.paths[k] = append(f.paths[k], path)
+		return nil
+	})
 }
 
 func (f *corpusFlags) given() bool { return len(f.paths[ham])+len(f.paths[spam]) > 0 }

@@ -80,6 +80,13 @@ type Reason struct {
 	Weight float64
 }
 
+// Judge is Probability of an example.
+func (m *Model) Judge(e Example) float64 {
+	var f Features
+	e.unpack(&f)
+	return m.Probability(f)
+}
+
 // Explain gives the n strongest features for the side to which the margin leans, and as many for the other, strongest first.
 func (m *Model) Explain(msg *message.Message, n int) (with, against []Reason) {
 	f := Extract(msg)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern/filters/message"
+	"postern/filters/model/measure"
 )
 
 // mail makes a message of words; each class has words of its own and shares the rest.
@@ -306,31 +307,6 @@ func TestCurve(t *testing.T) {
 	}
 }
 
-func TestMeasure(t *testing.T) {
-	judged := []Judged{
-		{Probability: 0.9, Spam: true}, {Probability: 0.8, Spam: true}, {Probability: 0.8}, {Probability: 0.5, Spam: true}, {Probability: 0.1},
-	}
-	if spam, ham := At(judged, 0.8); spam != (Share{K: 2, N: 3}) || ham != (Share{K: 1, N: 2}) {
-		t.Errorf("at 0.8: spam %v, ham %v", spam, ham)
-	}
-	for _, c := range []struct {
-		rate float64
-		want int
-	}{{0, 1}, {0.49, 1}, {0.5, 3}, {1, 3}} { // 0.8 is shared by one of each: it can't be had without the ham
-		if got := Caught(judged, c.rate); got != (Share{K: c.want, N: 3}) {
-			t.Errorf("with %v of the ham: %v, want %d", c.rate, got, c.want)
-		}
-	}
-	// Six pairs: 0.9 above both, 0.8 above one and equal to one, 0.5 above one.
-	if got, want := Area(judged), (2+1.5+1)/6; math.Abs(got-want) > 1e-12 {
-		t.Errorf("area %v, want %v", got, want)
-	}
-	low, high := Share{K: 5, N: 100}.Interval()
-	if math.Abs(low-0.0215) > 0.0005 || math.Abs(high-0.1118) > 0.0005 { // Wilson's interval of 5 in 100
-		t.Errorf("interval %v to %v", low, high)
-	}
-}
-
 // Cross-validation never judges a message by a model that has learned from it: random labels can't be guessed.
 func TestCrossValidateHoldsOut(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
@@ -345,7 +321,11 @@ func TestCrossValidateHoldsOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if area := Area(judged); area < 0.3 || area > 0.7 {
+	var scored []measure.Scored
+	for _, j := range judged {
+		scored = append(scored, measure.Scored{Score: j.Margin, Spam: j.Spam})
+	}
+	if area := measure.Area(scored); area < 0.3 || area > 0.7 {
 		t.Errorf("the area is %v, where nothing can be known", area)
 	}
 }
