@@ -179,6 +179,8 @@ func (c *compiler) predicate(f *File, t *testExpr, p *predExpr) predicate {
 		return &lengthPred{span: p.span}
 	case "same_as":
 		return &samePred{scope: p.other.scope, src: c.source(*p.other), exact: t.exact}
+	case "holds":
+		return &samePred{scope: p.other.scope, src: c.source(*p.other), exact: t.exact, within: true}
 	}
 	if test := wordTests[p.op]; test != nil && !t.src.kind.numeric() {
 		w := &wordsPred{words: p.strings, exact: t.exact, op: p.op, test: test}

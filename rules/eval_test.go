@@ -203,6 +203,9 @@ func TestConditions(t *testing.T) {
 		{"{auth: dmarc, equals: temperror}", yes},
 		{"{auth: dmarc_domain, in: domains}", unk},
 		{"{auth: dkim_domain, same_as: {header: From, part: domain}}", yes},
+		{"{header: From, part: address, holds: {header: From, part: domain}}", yes},
+		{"{header: From, part: domain, holds: {header: From, part: address}}", no},
+		{"{header: From, part: address, holds: {header: Nothing}}", no},
 		{"{header: From, part: domain, same_as: {auth: dmarc_domain}}", unk},
 		// Message.
 		{"{message: size, under: 2KiB}", yes},

@@ -45,7 +45,7 @@ type Step struct {
 	More   int      // further ones
 	Chars  int      // of a body, in place of one that is long
 	Failed bool     // a check that could have told failed or timed out
-	Other  []string // the values that same_as compares with
+	Other  []string // the values that same_as and holds compare with
 	Found  []Piece  // what in the values made it true
 	Steps  []*Step
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -49,19 +50,29 @@ func (p *netPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 
 func (p *netPred) find(*state, *valueSet, int) found { return found{} }
 
-// samePred compares with the values of another source: one equal to any of them will do. Empty texts are equal to none.
+// samePred compares with the values of another source: one equal to any of them will do, or, for `holds`, one in which any of them
+// stands. Empty texts are equal to none.
 type samePred struct {
-	scope scope
-	src   int
-	exact bool
+	scope  scope
+	src    int
+	exact  bool
+	within bool
 }
+
+// What stands in a text is looked for by its first values only, so that the cost is bounded, and not where it is so short that it stands
+// in many texts by chance.
+const (
+	maxHeld = 8
+	minHeld = 4
+)
 
 func (p *samePred) match(st *state, it *itemState, s *valueSet, i int) Truth {
 	v := s.value(i, p.exact)
 	other := st.values(p.scope, p.src, it)
 	if v != "" {
 		for j := range other.values {
-			if other.value(j, p.exact) == v {
+			w := other.value(j, p.exact)
+			if !p.within && w == v || p.within && j < maxHeld && len(w) >= minHeld && strings.Contains(v, w) {
 				return True
 			}
 		}

@@ -45,8 +45,8 @@ func (p *parser) predicate(t *testExpr, op string, n *strict.Node) {
 	case "length":
 		q := p.quantity(op, n)
 		pred.span, pred.arg, ok = q, q.String(), true
-	case "same_as":
-		ok = p.sameAs(&pred, t, n)
+	case "same_as", "holds":
+		ok = p.otherSource(&pred, t, n)
 	case "over", "under", "between":
 		ok = p.numbers(&pred, t.src.kind, n)
 	}
@@ -223,11 +223,11 @@ func (p *parser) networks(pred *predExpr, n *strict.Node) bool {
 	return len(pred.nets) > 0
 }
 
-// sameAs reads what the values are compared with: {header: From, part: domain}, or, within a link or attachment,
+// otherSource reads what the values are compared with: {header: From, part: domain}, or, within a link or attachment,
 // {part: shown_domain} of the same one.
-func (p *parser) sameAs(pred *predExpr, t *testExpr, n *strict.Node) bool {
+func (p *parser) otherSource(pred *predExpr, t *testExpr, n *strict.Node) bool {
 	if n.Kind() != strict.Mapping {
-		p.Addf(n.Pos(), "expected what to compare with after same_as, such as {header: From, part: domain}, got %s", describe(n))
+		p.Addf(n.Pos(), "expected what to compare with after %s, such as {header: From, part: domain}, got %s", pred.op, describe(n))
 		return false
 	}
 	var other source

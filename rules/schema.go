@@ -153,7 +153,7 @@ func operatorSchemas(k kind) object {
 			p[op] = object{"type": "boolean"}
 		case "count", "length":
 			p[op] = ref("quantity")
-		case "same_as":
+		case "same_as", "holds":
 			p[op] = ref("source")
 		case "between":
 			p[op] = object{"type": "array", "items": value, "minItems": 2, "maxItems": 2}
@@ -182,7 +182,7 @@ func quantitySchema() object {
 	}}}
 }
 
-// sourceSchema is that of what same_as compares with.
+// sourceSchema is that of what same_as and holds compare with.
 func sourceSchema() object {
 	itemPart := map[string]bool{}
 	for _, parts := range itemParts {

@@ -173,6 +173,7 @@ var operators = map[string][]kind{
 	"in":          {text, word, addr},
 	"in_net":      {addr},
 	"same_as":     {text, addr},
+	"holds":       {text},
 	"over":        {number, size, points},
 	"under":       {number, size, points},
 	"between":     {number, size, points, clock},
