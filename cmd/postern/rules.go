@@ -16,11 +16,11 @@ import (
 
 var rulesCommand = &command{
 	name:    "rules",
-	args:    "test | list | doc | hits | score | backtest",
+	args:    "test | list | doc | hits | score | backtest | tune",
 	summary: "test rules, look at them, try them on stored mail",
 	help: `
 Works on the rules that the configuration names, or on rule files that are given.`,
-	verbs: []*command{rulesTestCommand, rulesListCommand, rulesDocCommand, rulesHitsCommand, rulesScoreCommand, rulesBacktestCommand},
+	verbs: []*command{rulesTestCommand, rulesListCommand, rulesDocCommand, rulesHitsCommand, rulesScoreCommand, rulesBacktestCommand, rulesTuneCommand},
 }
 
 // ruleFlags say which rules a command works on.

@@ -25,6 +25,7 @@ type progress struct {
 	n     int
 	shown time.Time
 	last  string
+	noun  string // what is counted
 }
 
 // progressEvery is how often the line is drawn anew.
@@ -34,7 +35,7 @@ func newProgress(w io.Writer) *progress {
 	if !isTerminal(w) {
 		w = nil
 	}
-	return &progress{w: w, shown: time.Now()}
+	return &progress{w: w, shown: time.Now(), noun: "messages"}
 }
 
 func isTerminal(w io.Writer) bool {
@@ -48,14 +49,14 @@ func isTerminal(w io.Writer) bool {
 
 func (p *progress) step() { p.at(p.n + 1) }
 
-// at tells that n messages are done.
+// at tells that n are done.
 func (p *progress) at(n int) {
 	p.n = n
 	if p.w == nil || time.Since(p.shown) < progressEvery {
 		return
 	}
 	p.shown = time.Now()
-	p.last = fmt.Sprintf("%d messages", p.n)
+	p.last = fmt.Sprintf("%d %s", p.n, p.noun)
 	fmt.Fprintf(p.w, "\r%s", p.last)
 }
 
