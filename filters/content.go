@@ -511,31 +511,3 @@ func (s *subject) Symbol(name string) (count int, score int32, unknown bool) {
 
 // Now is the time at which the message is judged.
 func (s *subject) Now() time.Time { return s.in.Now }
-
-// TestSubject makes the subject of a test in a rule file.
-func TestSubject(ctx context.Context, c rules.Case, now time.Time) (rules.Subject, error) {
-	msg, err := message.Read(strings.NewReader(string(c.Mail)), int64(len(c.Mail)))
-	if err != nil {
-		return nil, fmt.Errorf("reading the test's mail: %w", err)
-	}
-	if !c.Time.IsZero() {
-		now = c.Time
-	}
-	s := &subject{ctx: ctx, in: Input{Client: &Client{}, Mail: &Mail{}, Message: msg, Now: now}}
-	s.in.Client.IP = c.IP
-	if c.Helo != "" {
-		s.in.Helo = &Helo{Name: c.Helo}
-	}
-	s.rdns.Values = one(c.RDNS)
-	if s.in.Mail.From, err = ParsePath(c.From); err != nil {
-		return nil, fmt.Errorf("from: %w", err)
-	}
-	for _, to := range c.Rcpts {
-		path, err := ParsePath(to)
-		if err != nil {
-			return nil, fmt.Errorf("rcpt: %w", err)
-		}
-		s.in.Rcpts = append(s.in.Rcpts, Rcpt{To: path})
-	}
-	return s, nil
-}

@@ -1,14 +1,12 @@
 package filters
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"postern/rules"
 	"postern/rules/packs"
@@ -132,18 +130,4 @@ func (l *ruleLoader) parse(name string, src []byte) {
 	default:
 		l.parsed = append(l.parsed, file)
 	}
-}
-
-// TestRules runs the tests that stand in the rule files. The error is of type [strict.Problems] and lists those that
-// fail.
-func TestRules(ctx context.Context, set *rules.Set) error {
-	now := time.Now()
-	failures := set.RunTests(ctx, func(c rules.Case) (rules.Subject, error) {
-		return TestSubject(ctx, c, now)
-	})
-	var problems strict.Problems
-	for _, f := range failures {
-		problems.Addf(f.Case.Pos, "%s", strings.TrimPrefix(f.Error(), f.Case.Pos.String()+": "))
-	}
-	return problems.Err()
 }

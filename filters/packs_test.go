@@ -3,6 +3,7 @@ package filters
 import (
 	"context"
 	"testing"
+	"time"
 
 	"postern/rules/packs"
 )
@@ -26,7 +27,7 @@ func TestPacks(t *testing.T) {
 		if len(set.Tests()) < 2*len(set.Rules()) {
 			t.Errorf("%s: %d rules have only %d tests", name, len(set.Rules()), len(set.Tests()))
 		}
-		if err := TestRules(context.Background(), set); err != nil {
+		if err := NewRuleTester(DefaultConfig(), time.Now()).Test(context.Background(), set); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, w := range set.Warnings() {

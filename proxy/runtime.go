@@ -110,7 +110,7 @@ func (rt *Runtime) loadRules(ctx context.Context, opt RuntimeOptions) error {
 	if opt.NoTests {
 		return nil
 	}
-	return filters.TestRules(ctx, set)
+	return filters.NewRuleTester(cfg.Filters, time.Now()).Test(ctx, set)
 }
 
 func (rt *Runtime) connectRoutes() error {

@@ -118,7 +118,9 @@ type Test struct {
 	From    string
 	Rcpts   []string
 	Auth    map[string]string
+	TLS     string         // "1.2", "1.3"; "" without
 	Symbols map[string]int // findings of checks, with their counts
+	DNS     DNS            // nil: the checks are not run
 	Time    time.Time
 }
 

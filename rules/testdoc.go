@@ -10,6 +10,9 @@ import (
 	"postern/rules/strict"
 )
 
+// tlsVersions are those that a client can have come with.
+var tlsVersions = []string{"1.2", "1.3"}
+
 // testDoc reads a test of a rule:
 //
 //   - hit: |
@@ -28,6 +31,8 @@ type mailDoc struct {
 	Rcpt    wordOrWords       `yaml:"rcpt"`
 	Auth    map[string]string `yaml:"auth"`
 	Symbols symbolCounts      `yaml:"symbols"`
+	DNS     DNS               `yaml:"dns"`
+	TLS     *string           `yaml:"tls"`
 	Time    *strict.Node      `yaml:"time"`
 }
 
@@ -51,7 +56,12 @@ func (d *testDoc) UnmarshalStrict(n *strict.Node) strict.Problems {
 		p.Addf(value.Pos(), "mail and file in one test, expected one of them")
 	}
 	t := &d.test
-	t.Mail, t.File, t.IP, t.RDNS, t.Helo, t.Rcpts, t.Symbols = m.Mail, m.File, m.IP, m.RDNS, m.Helo, m.Rcpt, m.Symbols
+	t.Mail, t.File, t.IP, t.RDNS, t.Helo, t.Rcpts, t.Symbols, t.DNS = m.Mail, m.File, m.IP, m.RDNS, m.Helo, m.Rcpt, m.Symbols, m.DNS
+	if m.TLS != nil && !slices.Contains(tlsVersions, *m.TLS) {
+		p.Addf(value.Get("tls").Pos(), "%s", strict.Unknown("version of TLS", *m.TLS, tlsVersions))
+	} else if m.TLS != nil {
+		t.TLS = *m.TLS
+	}
 	if m.From != nil {
 		t.From = *m.From
 	}

@@ -22,6 +22,8 @@ type Case struct {
 	Rcpts   []string
 	Auth    map[string]string // results by part of auth; also given to the rules without the builder's help
 	Symbols []string          // findings of checks, each as often as it was found; as above
+	TLS     string            // "1.2", "1.3"; "" without
+	DNS     DNS               // what the checks are to find in DNS; nil: they are not run
 	Time    time.Time         // zero: any
 
 	counts map[string]int
@@ -47,7 +49,7 @@ func (s *Set) Tests() []Case {
 func (s *Set) newCase(r *Rule, t *Test) Case {
 	c := Case{
 		Rule: r, Want: t.Want, Pos: t.Pos, IP: t.IP, RDNS: t.RDNS, Helo: t.Helo, From: t.From, Rcpts: t.Rcpts,
-		Auth: t.Auth, Time: t.Time, counts: t.Symbols,
+		Auth: t.Auth, Time: t.Time, TLS: t.TLS, DNS: t.DNS, counts: t.Symbols,
 	}
 	for _, name := range names(t.Symbols) {
 		for range min(t.Symbols[name], 1000) {
@@ -103,10 +105,16 @@ func (s *Set) runTest(ctx context.Context, c Case, build func(Case) (Subject, er
 
 // A trial is a test that was run: the message under evaluation, and what its rule says of it.
 type trial struct {
-	st    *state
-	test  Case
-	index int // of the rule
-	truth Truth
+	st      *state
+	subject Subject
+	test    Case
+	index   int // of the rule
+	truth   Truth
+}
+
+// An Unanswerer is a subject of a test that has noted which questions to DNS the test has no answer to.
+type Unanswerer interface {
+	Unanswered() []string
 }
 
 func (s *Set) try(ctx context.Context, c Case, build func(Case) (Subject, error)) (trial, error) {
@@ -128,7 +136,7 @@ func (s *Set) try(ctx context.Context, c Case, build func(Case) (Subject, error)
 		}
 	}
 	i := slices.IndexFunc(s.rules, func(r compiledRule) bool { return r.rule == c.Rule })
-	return trial{st: st, test: c, index: i, truth: st.rule(i)}, nil
+	return trial{st: st, subject: subject, test: c, index: i, truth: st.rule(i)}, nil
 }
 
 func (t trial) want() Truth {
@@ -157,6 +165,10 @@ type Outcome struct {
 	Got    string // as in [Failure]
 	Why    string // where it failed, as in [Failure]
 	When   *Step  // where it failed, what each condition saw; nil where it could not be run
+
+	// Unanswered are the questions to DNS, such as "TXT _dmarc.shop.example", to which the test has no answer, where it failed
+	// and has others.
+	Unanswered []string
 }
 
 // RunTest runs one of [Set.Tests] as [Set.RunTests] does, and explains a failure.
@@ -170,6 +182,9 @@ func (s *Set) RunTest(ctx context.Context, c Case, build func(Case) (Subject, er
 		r := &s.rules[tr.index]
 		o.Why = r.when.why(tr.st, nil, tr.want()).String()
 		o.When = tr.st.explainRule(r, tr.truth).When
+		if u, ok := tr.subject.(Unanswerer); ok {
+			o.Unanswered = u.Unanswered()
+		}
 	}
 	return o
 }

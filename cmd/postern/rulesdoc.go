@@ -52,7 +52,7 @@ func runRulesDoc(ctx context.Context, c *call) int {
 	if !ok {
 		return c.misuse("%s", noSuchRule(rt.Rules, ids[0]))
 	}
-	doc := newRuleDoc(ctx, rt.Rules, d)
+	doc := newRuleDoc(ctx, rt, d)
 	if err := doc.measure(ctx, rt.Runtime); err != nil {
 		return c.fail(err)
 	}
@@ -112,7 +112,7 @@ type listUseJSON struct {
 	Entries int    `json:"entries"`
 }
 
-func newRuleDoc(ctx context.Context, set *rules.Set, d rules.Description) *ruleDoc {
+func newRuleDoc(ctx context.Context, set *ruleSet, d rules.Description) *ruleDoc {
 	r := d.Rule
 	doc := &ruleDoc{
 		ruleJSON: newRuleJSON(r), Reply: r.Reply, Refuse: r.Refuse, Malware: r.Malware,
@@ -123,12 +123,12 @@ func newRuleDoc(ctx context.Context, set *rules.Set, d rules.Description) *ruleD
 	for _, l := range d.Lists {
 		doc.Lists = append(doc.Lists, listUseJSON{List: l.Name, Where: place(l.Pos), File: l.Path, Entries: l.Entries})
 	}
-	now := time.Now()
-	for _, test := range set.Tests() {
+	tester := filters.NewRuleTester(set.Config.Filters, time.Now())
+	for _, test := range set.Rules.Tests() {
 		if test.Rule.ID != r.ID {
 			continue
 		}
-		o := set.RunTest(ctx, test, func(test rules.Case) (rules.Subject, error) { return filters.TestSubject(ctx, test, now) })
+		o := set.Rules.RunTest(ctx, test, tester.Build(ctx))
 		doc.tests = append(doc.tests, o)
 		if !o.Passed {
 			doc.Failed++

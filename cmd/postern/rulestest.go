@@ -100,6 +100,7 @@ type testResult struct {
 	Passed     bool      `json:"passed"`
 	Why        string    `json:"why,omitempty"`
 	Conditions *stepJSON `json:"conditions,omitempty"`
+	Unanswered []string  `json:"unanswered,omitempty"` // asked of DNS and not in the test
 }
 
 // add runs the tests of the rules that were asked for and whose id only matches.
@@ -117,14 +118,13 @@ func (r *testReport) add(ctx context.Context, set *ruleSet, only *regexp.Regexp)
 			r.Untested = append(r.Untested, rule.ID)
 		}
 	}
+	tester := filters.NewRuleTester(set.Config.Filters, r.started)
 	for _, test := range set.Rules.Tests() {
 		if !asked(test.Rule) {
 			continue
 		}
 		began := time.Now()
-		o := set.Rules.RunTest(ctx, test, func(test rules.Case) (rules.Subject, error) {
-			return filters.TestSubject(ctx, test, r.started)
-		})
+		o := set.Rules.RunTest(ctx, test, tester.Build(ctx))
 		r.took = append(r.took, time.Since(began))
 		r.outcomes = append(r.outcomes, o)
 		r.Tests++
@@ -133,7 +133,7 @@ func (r *testReport) add(ctx context.Context, set *ruleSet, only *regexp.Regexp)
 		}
 		r.Results = append(r.Results, testResult{
 			Rule: test.Rule.ID, File: test.Pos.File, Line: test.Pos.Line, Expected: string(test.Want), Got: o.Got,
-			Passed: o.Passed, Why: o.Why, Conditions: newStepJSON(o.When),
+			Passed: o.Passed, Why: o.Why, Conditions: newStepJSON(o.When), Unanswered: o.Unanswered,
 		})
 	}
 }
@@ -202,6 +202,9 @@ func writeFailure(w io.Writer, m marks, o *rules.Outcome) {
 	t := &treeWriter{w: w, file: o.Case.Rule.Pos.File, blamed: map[*rules.Step]rules.Truth{}, marks: m}
 	blame(o.When, want, t.blamed)
 	t.write(o.When, 0)
+	if len(o.Unanswered) > 0 {
+		fmt.Fprintf(w, "  asked of DNS and not in the test: %s\n", printable(strings.Join(o.Unanswered, ", ")))
+	}
 }
 
 // The elements of JUnit's reports, as far as build servers read them.
