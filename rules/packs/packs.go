@@ -6,11 +6,13 @@ package packs
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"postern/rules"
+	"postern/rules/strict"
 )
 
 // Default is the name of the pack that holds all others.
@@ -30,7 +32,7 @@ func Open(name string) ([]rules.Source, error) {
 	case slices.Contains(subjects, name):
 		subjects = []string{name}
 	default:
-		return nil, fmt.Errorf("there is no pack %q, expected one of %s", name, strings.Join(Names(), ", "))
+		return nil, errors.New(strict.Unknown("pack", name, Names()))
 	}
 	var sources []rules.Source
 	for _, stem := range append([]string{shared}, subjects...) {
