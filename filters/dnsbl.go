@@ -73,6 +73,15 @@ func (a *dnsblAsker) SelfTest(ctx context.Context, now time.Time) {
 	testLists(ctx, a.lists, a.r, now, a.log)
 }
 
+// ListStates gives, for each zone, why it is parked; "" if it is not.
+func (a *dnsblAsker) ListStates(now time.Time) map[string]string {
+	states := make(map[string]string, len(a.lists))
+	for _, l := range a.lists {
+		states[l.cfg.Zone] = l.parkedFor(now)
+	}
+	return states
+}
+
 // symbols names each list as symbol does, and its failure.
 func (a *dnsblAsker) symbols(symbol func(*dnsblList) string) []string {
 	var names []string
@@ -89,6 +98,7 @@ var (
 	_ Symboler    = (*dnsblCheck)(nil)
 	_ SelfTester  = (*dnsblCheck)(nil)
 	_ SenderJudge = (*dnsblCheck)(nil)
+	_ ListUser    = (*dnsblCheck)(nil)
 )
 
 func newDNSBL(all *dnsblLists) *dnsblCheck {

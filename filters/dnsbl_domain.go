@@ -36,6 +36,7 @@ var (
 	_ Symboler    = (*dnsblDomainCheck)(nil)
 	_ SelfTester  = (*dnsblDomainCheck)(nil)
 	_ SenderJudge = (*dnsblDomainCheck)(nil)
+	_ ListUser    = (*dnsblDomainCheck)(nil)
 )
 
 func newDNSBLDomain(all *dnsblLists, of DNSBLIdentity) *dnsblDomainCheck {

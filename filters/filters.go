@@ -58,6 +58,12 @@ type Symboler interface {
 	Symbols() []string
 }
 
+// A ListUser is a check that asks lists in DNS, which can be parked: left alone for a while, and not believed.
+type ListUser interface {
+	// ListStates gives, for each zone, why it is parked; "" if it is not.
+	ListStates(now time.Time) map[string]string
+}
+
 // A SelfTester is a check that tests what it relies on: at start, and then when that is due.
 type SelfTester interface {
 	SelfTest(ctx context.Context, now time.Time)

@@ -88,6 +88,23 @@ func (p *Pipeline) SelfTest(ctx context.Context, now time.Time) {
 	}
 }
 
+// ListStates gives, for each list in DNS that a check asks, why it is parked; "" if it is not.
+func (p *Pipeline) ListStates(now time.Time) map[string]string {
+	all := make(map[string]string)
+	for _, s := range p.stages {
+		user, ok := s.Check.(ListUser)
+		if !ok || s.Off {
+			continue
+		}
+		for zone, why := range user.ListStates(now) {
+			if all[zone] == "" {
+				all[zone] = why
+			}
+		}
+	}
+	return all
+}
+
 func (p *Pipeline) cycle(name string, path []string) []string {
 	if slices.Contains(path, name) {
 		return append(path, name)

@@ -193,6 +193,7 @@ type Store struct {
 // Metrics is where the counters, and whether it is well, can be asked for by HTTP.
 type Metrics struct {
 	Listen string `yaml:"listen"` // host:port; "" for nowhere
+	Pprof  bool   `yaml:"pprof"`  // profiles too, to this machine alone
 }
 
 // DefaultPath is the configuration that is read when none is named and it exists.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 
 	"postern/filters"
@@ -301,12 +302,12 @@ type metricRow struct {
 
 // docs/metrics.md names every metric with its type, its labels and their values, and no other.
 func TestMetricsAreDocumented(t *testing.T) {
-	s := newTestServer(t, minimalConfig)
+	s := newTestServer(t, minimalConfig+"filters: {dnsbl: {lists: [{zone: dnsbl.example}]}}\n")
 	s.metrics.transaction(&transaction{
 		verdict: filters.Verdict{Action: filters.Accept},
 		result:  filters.Result{Errors: []filters.CheckError{{Check: "spf", Err: errors.New("no")}}},
 	})
-	free := map[string]bool{"check": true, "upstream": true, "version": true, "goversion": true}
+	free := map[string]bool{"check": true, "upstream": true, "zone": true, "version": true, "goversion": true}
 	got := make(map[string]metricRow)
 	for name, family := range gather(t, s) {
 		row := metricRow{Type: strings.ToLower(family.GetType().String()), Labels: make(map[string][]string)}
@@ -350,13 +351,72 @@ func readMetricsDoc(t *testing.T) map[string]metricRow {
 		}
 		rows[m[1]] = row
 	}
-	// Whatever else the page speaks of must be one of them: an alert on a metric that is not there never fires.
-	for _, name := range regexp.MustCompile(`\bpostern_\w+`).FindAllString(string(text), -1) {
-		if _, ok := rows[name]; !ok {
-			t.Errorf("docs/metrics.md speaks of %s, which stands in no table; known: %v", name, slices.Sorted(maps.Keys(rows)))
+	// Whatever else the page and the alerts speak of must be one of them: an alert on a metric that is not there never fires.
+	alerts, err := os.ReadFile("../docs/examples/prometheus/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range regexp.MustCompile(`\bpostern_\w+`).FindAllString(string(text)+string(alerts), -1) {
+		if _, ok := rows[strings.TrimSuffix(name, "_bucket")]; !ok {
+			t.Errorf("docs/metrics.md or alerts.yml speaks of %s, which stands in no table; known: %v", name, slices.Sorted(maps.Keys(rows)))
 		}
 	}
 	return rows
+}
+
+// Names, units and help are as Prometheus wants them.
+func TestMetricsKeepTheConventions(t *testing.T) {
+	s := newTestServer(t, minimalConfig+"filters: {dnsbl: {lists: [{zone: dnsbl.example}]}}\n")
+	families, err := s.metrics.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "postern_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+}
+
+// Look-ups go on being counted where the resolver before a reload stopped.
+func TestLookupsAreCountedAcrossReloads(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, sinkFor())
+	p := startMonitored(t, "smtp://"+sink.Addr)
+	ask := func() {
+		t.Helper()
+		rt := p.server.use()
+		defer rt.release()
+		for range 2 {
+			if _, err := rt.resolver.A(t.Context(), "mail.good.example"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// The banner came to a client whose own look-ups may still be under way, so that there are at least as many.
+	least := func(answered, cached float64) {
+		t.Helper()
+		all := samples(t, p.server)
+		if all[`postern_dns_lookups_total{result="answered"}`] < answered || all[`postern_dns_lookups_total{result="cached"}`] < cached {
+			t.Errorf("%v", all)
+		}
+	}
+	ask()
+	least(1, 1)
+	cfg := *p.server.runtime.Load().Config
+	rt, err := NewRuntime(t.Context(), &cfg, RuntimeOptions{NoTests: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.server.Reload(t.Context(), rt); err != nil {
+		t.Fatal(err)
+	}
+	ask()
+	least(2, 2)
 }
 
 // Two upstreams of one address are one to those who watch, and the metrics stay consistent.

@@ -2,15 +2,18 @@ package proxy
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/filters/dns"
 )
 
 // liveMetrics are those that are not counted as things happen but looked up when somebody asks.
 type liveMetrics struct {
 	server *Server
 
-	build, open, accepted, refused, early, spool, rules, up *prometheus.Desc
+	build, open, accepted, refused, early, spool, rules, up, resolver, lookups, parked *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*liveMetrics)(nil)
@@ -29,12 +32,15 @@ func newLiveMetrics(s *Server) *liveMetrics {
 		spool:    desc("postern_spool_bytes", "Octets that are booked for the messages under way."),
 		rules:    desc("postern_rules", "Content rules that are loaded."),
 		up:       desc("postern_upstream_up", "Whether an upstream is in use: 1, or 0 while it is out because it failed.", "upstream"),
+		resolver: desc("postern_dns_up", "Whether a DNS server answered when one was tested last: 1, or 0."),
+		lookups:  desc("postern_dns_lookups_total", "Look-ups in DNS by what came of them.", "result"),
+		parked:   desc("postern_dnsbl_parked", "Whether a DNS list is parked: 1, or 0 while it is asked.", "zone"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (l *liveMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{l.build, l.open, l.accepted, l.refused, l.early, l.spool, l.rules, l.up} {
+	for _, d := range []*prometheus.Desc{l.build, l.open, l.accepted, l.refused, l.early, l.spool, l.rules, l.up, l.resolver, l.lookups, l.parked} {
 		ch <- d
 	}
 }
@@ -59,10 +65,25 @@ func (l *liveMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(l.spool, float64(l.server.spooled.Load()))
 	gauge(l.rules, float64(rt.ruleCount()))
 	for name, err := range rt.reached() {
-		up := 1.0
-		if err != nil {
-			up = 0
-		}
-		gauge(l.up, up, name)
+		gauge(l.up, truth(err == nil), name)
 	}
+	for zone, why := range rt.pipeline.ListStates(time.Now()) {
+		gauge(l.parked, truth(why != ""), zone)
+	}
+	r, ok := rt.resolver.(*dns.Resolver)
+	if !ok {
+		return
+	}
+	gauge(l.resolver, truth(r.State() == nil))
+	for _, o := range dns.Outcomes() {
+		counter(l.lookups, l.server.lookups.Count(o), o.String())
+	}
+}
+
+// truth is a yes or no as a gauge has it.
+func truth(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

@@ -10,6 +10,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/pprof"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,10 +19,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
+
+	"postern/filters/dns"
 )
 
 // A monitor answers, over HTTP, those who watch the server: /metrics for Prometheus, /healthz (the process serves) and
-// /readyz (mail can be handed on). It asks for no password: it belongs on the loopback or on a network of one's own.
+// /readyz (mail can be judged and handed on). It asks for no password: it belongs on the loopback or on a network of
+// one's own. Profiles (/debug/pprof/) only the machine itself gets, and only if the configuration says so.
 type monitor struct {
 	listener net.Listener
 	http     *http.Server
@@ -71,11 +76,35 @@ func (s *Server) monitorHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: monitorRequests}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, nil, nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		why, beside := s.ready()
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		why, beside := s.ready(r.URL.Query()["exclude"])
 		say(w, why, beside)
 	})
+	if s.runtime.Load().Config.Metrics.Pprof {
+		mux.Handle("GET /debug/pprof/", fromHere(profiles()))
+	}
 	return mux
+}
+
+// profiles is what package pprof serves, without the default mux that others may add to.
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// fromHere answers this machine alone: a profile costs time, and shows what the program does.
+func fromHere(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !peer.Addr().Unmap().IsLoopback() {
+			http.Error(w, "profiles are for this machine alone: ask from it, over the loopback address", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // say answers "ok", and below it what is wrong all the same; or 503 and why.
@@ -94,23 +123,52 @@ func say(w http.ResponseWriter, why, beside error) {
 	_, _ = io.WriteString(w, text+"\n")
 }
 
-// ready says why mail can't be handed on: the server is being stopped, or all upstreams are out of use. Where some are
-// not, beside names the others.
-func (s *Server) ready() (why, beside error) {
+// ready says why mail should not be sent here: the server is being stopped, all upstreams are out of use, or no DNS server
+// answers, so that mail would go by half judged. beside is what is wrong without that: other upstreams, lists that are
+// parked, and what the one who asks excludes by the words upstream and resolver.
+func (s *Server) ready(excluded []string) (why, beside error) {
 	if s.monitor.draining.Load() {
 		return errors.New("draining: no connection is accepted any more"), nil
 	}
-	reached := s.runtime.Load().reached()
+	rt := s.runtime.Load()
+	var grave, light []error
+	note := func(part string, err error) {
+		if err == nil {
+			return
+		}
+		if part == "" || slices.Contains(excluded, part) {
+			light = append(light, err)
+		} else {
+			grave = append(grave, err)
+		}
+	}
+	if all, wrong := rt.unreached(); all {
+		note("upstream", wrong)
+	} else {
+		note("", wrong)
+	}
+	if r, ok := rt.resolver.(*dns.Resolver); ok {
+		note("resolver", r.State())
+	}
+	states := rt.pipeline.ListStates(time.Now())
+	for _, zone := range slices.Sorted(maps.Keys(states)) {
+		if states[zone] != "" {
+			note("", fmt.Errorf("list %s is parked: %s", zone, states[zone]))
+		}
+	}
+	return errors.Join(grave...), errors.Join(light...)
+}
+
+// unreached names the upstreams that are out of use; all says that there is no other one.
+func (rt *Runtime) unreached() (all bool, err error) {
+	reached := rt.reached()
 	var wrong []error
 	for _, name := range slices.Sorted(maps.Keys(reached)) {
 		if err := reached[name]; err != nil {
 			wrong = append(wrong, fmt.Errorf("upstream %s: %w", name, err))
 		}
 	}
-	if len(wrong) < len(reached) {
-		return nil, errors.Join(wrong...)
-	}
-	return errors.Join(wrong...), nil
+	return len(wrong) == len(reached), errors.Join(wrong...)
 }
 
 // errNotAsked is the state of an upstream before its first probe is over.

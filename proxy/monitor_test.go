@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"postern/filters/dns"
+	"postern/filters/dns/zone"
 	"postern/proxy/peertest"
 )
 
@@ -113,6 +115,83 @@ func TestReadyWithOneOfTwo(t *testing.T) {
 	gone.Stop()
 	p := startMonitored(t, "smtp://"+gone.Addr+"\n  - address: smtp://"+there.Addr)
 	watch(t, p).want("GET /readyz", 200, "ok\nupstream "+gone.Addr+": ")
+}
+
+// namesFrom serves a zone, for a test that ends or begins it as it goes.
+func namesFrom(t *testing.T, src string) *zone.Server {
+	t.Helper()
+	z, err := zone.Parse("test.zone", []byte(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := zone.Serve(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// Without DNS mail would be half judged: another Postern may have a resolver that answers. One who has no other can say so.
+func TestNotReadyWithoutResolver(t *testing.T) {
+	t.Parallel()
+	names := namesFrom(t, "$TTL 60\nmx.example.org. A 192.0.2.25\n")
+	sink := peertest.StartSink(t, sinkFor())
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, names.Addr(), "", "smtp://"+sink.Addr)+monitored, withoutPacks)
+	peertest.Dial(t, p.addr).Expect(220)
+	w, rt := watch(t, p), p.server.runtime.Load()
+	resolver := rt.resolver.(*dns.Resolver)
+	if err := resolver.Test(t.Context(), rt.Config.Hostname); err != nil {
+		t.Fatal(err)
+	}
+	w.want("GET /readyz", 200, "ok\n")
+	w.want("GET /metrics", 200, "\npostern_dns_up 1\n")
+	if err := names.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := resolver.Test(t.Context(), rt.Config.Hostname); err == nil {
+		t.Fatal("a server that is gone answers")
+	}
+	w.want("GET /readyz", 503, "no DNS server answers: ")
+	w.want("GET /readyz?exclude=resolver", 200, "ok\nno DNS server answers: ")
+	w.want("GET /readyz?exclude=upstream", 503, "no DNS server answers: ")
+	w.want("GET /healthz", 200, "ok")
+	w.want("GET /metrics", 200, "\npostern_dns_up 0\n")
+}
+
+// A list that is parked is told, and keeps no mail away.
+func TestReadyBesideAParkedList(t *testing.T) {
+	t.Parallel()
+	names := namesFrom(t, "$TTL 60\n*.everything.example. A 127.0.0.2\n2.0.0.127.sound.example. A 127.0.0.2\n")
+	t.Cleanup(func() { names.Close() })
+	sink := peertest.StartSink(t, sinkFor())
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, names.Addr(), "", "smtp://"+sink.Addr)+monitored+
+		"filters: {dnsbl: {lists: [{zone: everything.example, score: 6}, {zone: sound.example, score: 6}]}}\n", withoutPacks)
+	waitFor(t, "the tests of the lists", func() bool { return len(p.events("dnsbl_parked")) == 1 })
+	w := watch(t, p)
+	w.want("GET /readyz", 200, "ok\nlist everything.example is parked: it lists 127.0.0.1, and so everything\n")
+	w.want("GET /metrics", 200, "\npostern_dnsbl_parked{zone=\"everything.example\"} 1\npostern_dnsbl_parked{zone=\"sound.example\"} 0\n")
+}
+
+// Profiles are for those who have configured them, and for the machine itself.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, sinkFor())
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+sink.Addr)+
+		"metrics: {listen: '127.0.0.1:0', pprof: true}\n", withoutPacks)
+	w := watch(t, p)
+	w.want("GET /debug/pprof/", 200, "goroutine")
+	w.want("GET /debug/pprof/goroutine?debug=1", 200, "goroutine profile:")
+	w.want("GET /debug/pprof/cmdline", 404, "")
+	w.want("POST /debug/pprof/symbol", 405, "")
+	for peer, code := range map[string]int{"127.0.0.1:4711": 200, "[::1]:4711": 200, "192.0.2.7:4711": 403, "": 403} {
+		r := httptest.NewRequest("GET", "/debug/pprof/", nil)
+		r.RemoteAddr = peer
+		answer := httptest.NewRecorder()
+		p.server.monitorHandler().ServeHTTP(answer, r)
+		if answer.Code != code {
+			t.Errorf("%q: %d, expected %d", peer, answer.Code, code)
+		}
+	}
 }
 
 // While the last transactions end, a watcher is told so, and can still see them.

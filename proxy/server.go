@@ -20,6 +20,7 @@ import (
 	"github.com/emersion/go-smtp"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"postern/filters/dns"
 	"postern/proxy/wire"
 )
 
@@ -44,7 +45,8 @@ type Server struct {
 	idle      atomic.Int64 // connections that came and went without a word
 	known     *acquaintances
 	metrics   *metrics
-	monitor   *monitor // nil: not configured
+	monitor   *monitor     // nil: not configured
+	lookups   dns.Counters // of the resolvers of all runtimes
 
 	base   context.Context
 	cancel context.CancelFunc
@@ -87,6 +89,7 @@ func NewServer(rt *Runtime, logger *slog.Logger) (*Server, error) {
 	s := &Server{log: logger, woken: make(chan struct{}, 1), strangers: strangers, memory: remembered, known: known}
 	rt.log, rt.wake = logger, s.wakeProbing
 	rt.pipeline.CountIn(remembered.rates)
+	s.countLookups(rt)
 	s.runtime.Store(rt)
 	s.metrics = newMetrics(s)
 	s.base, s.cancel = context.WithCancel(context.Background())
@@ -170,6 +173,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.wg.Go(func() { s.keepProbing(ctx) })
 	s.wg.Go(func() { s.keepTesting(ctx) })
 	s.wg.Go(func() { s.keepLists(ctx) })
+	if s.monitor != nil {
+		s.wg.Go(func() { s.keepResolving(ctx) })
+	}
 	s.serveAll()
 	if s.Ready != nil {
 		s.Ready()
@@ -219,6 +225,36 @@ func (s *Server) keepTesting(ctx context.Context) {
 	}
 }
 
+// How often the resolver is tested, and how soon again while it does not answer.
+const (
+	resolverEvery = time.Minute
+	resolverAgain = 5 * time.Second
+)
+
+// keepResolving tests the resolver until ctx ends, for those who watch: its silence is to be known without mail.
+func (s *Server) keepResolving(ctx context.Context) {
+	for {
+		pause := resolverEvery
+		rt := s.use()
+		if r, ok := rt.resolver.(*dns.Resolver); ok && r.Test(ctx, rt.Config.Hostname) != nil {
+			pause = resolverAgain
+		}
+		rt.release()
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// countLookups has the resolver of a runtime go on counting where that of the last one stopped.
+func (s *Server) countLookups(rt *Runtime) {
+	if r, ok := rt.resolver.(*dns.Resolver); ok {
+		r.CountIn(&s.lookups)
+	}
+}
+
 func (s *Server) drain() error {
 	rt := s.runtime.Load()
 	s.log.Info("draining")
@@ -263,6 +299,7 @@ func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
 	old := s.runtime.Load()
 	rt.log, rt.wake = s.log, s.wakeProbing
 	rt.pipeline.CountIn(s.memory.rates)
+	s.countLookups(rt)
 	next, err := s.prepare(rt)
 	if err != nil {
 		rt.Close()
@@ -274,7 +311,7 @@ func (s *Server) Reload(ctx context.Context, rt *Runtime) error {
 	s.runtime.Store(rt)
 	s.install(next)
 	if rt.Config.Metrics != old.Config.Metrics {
-		s.log.Warn("metrics_unchanged", "note", "the address for metrics changes at the next start only")
+		s.log.Warn("metrics_unchanged", "note", "what the configuration says of metrics changes at the next start only")
 	}
 	if rt.Config.Control != old.Config.Control {
 		s.log.Warn("control_unchanged", "note", "the control socket changes at the next start only")

@@ -319,9 +319,12 @@ func (v *validator) window(d time.Duration, key string) {
 	}
 }
 
-// metrics wants an address that no listener for mail has.
+// metrics wants an address that no listener for mail has, and for profiles one at all.
 func (v *validator) metrics() {
 	here := at("metrics", "listen")
+	if v.Metrics.Pprof && !v.given(here...) {
+		v.bad(at("metrics", "pprof"), "profiles are asked for at metrics.listen, which is not given, expected such as listen: \"127.0.0.1:9125\" beside pprof")
+	}
 	if !v.given(here...) || !v.address(here, v.Metrics.Listen) {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mdns "github.com/miekg/dns"
@@ -24,6 +25,9 @@ type Resolver struct {
 	close context.CancelCauseFunc
 	slots chan struct{} // one for each look-up on the wire
 	work  sync.WaitGroup
+
+	counters atomic.Pointer[Counters]
+	pulse    pulse
 
 	mu      sync.Mutex
 	closed  bool
@@ -54,6 +58,7 @@ func New(cfg Config) (*Resolver, error) {
 		r.servers = append(r.servers, &server{addr: a})
 	}
 	r.ctx, r.close = context.WithCancelCause(context.Background())
+	r.counters.Store(&Counters{})
 	return r, nil
 }
 
@@ -177,9 +182,12 @@ func (r *Resolver) find(ctx context.Context, acct *account, name string, qtype u
 	}
 	q := question{name: wire, qtype: qtype}
 	if a, ok := r.cache.get(q, r.cfg.Now()); ok {
+		r.counters.Load().count(a, true)
 		return a, true
 	}
 	acct.begin()
 	defer acct.end()
-	return r.fly(ctx, q), false
+	a = r.fly(ctx, q)
+	r.counters.Load().count(a, false)
+	return a, false
 }

@@ -86,9 +86,23 @@ func lacks(w string) string {
 		return missingFile(haproxyProgram, "haproxy")
 	}
 	if _, err := exec.LookPath(w); err != nil {
-		return fmt.Sprintf("no program %s (Debian package %s; test.sh installs it)", w, w)
+		pkg := w
+		if brought, ok := packageOf[w]; ok {
+			pkg = brought
+		}
+		return fmt.Sprintf("no program %s (Debian package %s; test.sh installs it)", w, pkg)
 	}
 	return ""
+}
+
+// packageOf names the Debian packages of programs that are called otherwise.
+var packageOf = map[string]string{
+	"promtool":         "prometheus",
+	"fail2ban-regex":   "fail2ban",
+	"systemd-analyze":  "systemd",
+	"systemd-sysusers": "systemd",
+	"systemd-tmpfiles": "systemd",
+	"rsyslogd":         "rsyslog",
 }
 
 func firstOf(reasons ...string) string {
