@@ -31,6 +31,7 @@ type process struct {
 	lines  chan string // of its standard error
 	exited chan error
 	addr   string
+	seen   func(line string) // called with each line that await reads; may be nil
 }
 
 // startServe starts the proxy in a folder and waits until it listens.
@@ -87,6 +88,9 @@ func (p *process) await(pattern string) string {
 	re := regexp.MustCompile(pattern)
 	var seen []string
 	for line := range p.lines {
+		if p.seen != nil {
+			p.seen(line)
+		}
 		if re.MatchString(line) {
 			return line
 		}
