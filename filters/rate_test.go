@@ -2,6 +2,9 @@ package filters
 
 import (
 	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -71,16 +74,28 @@ func TestRateOfNobody(t *testing.T) {
 func TestRateOfDomain(t *testing.T) {
 	tests := []struct {
 		why, from, mailFrom string
-		want                int // at the third message; 0: not counted
+		want                int    // at the third message; 0: not counted
+		signer              string // whose key signed the message as example.com; none: it is not signed
 	}{
-		{"SPF passed for the organizational domain", "a@news.corp.example", "bounce@mail.corp.example", 3},
-		{"SPF passed for another domain", "a@other.example", "bounce@mail.corp.example", 0},
-		{"SPF failed", "a@fails.example", "bounce@fails.example", 0},
-		{"no From", "", "bounce@mail.corp.example", 0},
+		{why: "SPF passed for the organizational domain", from: "a@news.corp.example", mailFrom: "bounce@mail.corp.example", want: 3},
+		{why: "SPF passed for another domain", from: "a@other.example", mailFrom: "bounce@mail.corp.example"},
+		{why: "SPF failed", from: "a@fails.example", mailFrom: "bounce@fails.example"},
+		{why: "no From", mailFrom: "bounce@mail.corp.example"},
+		{why: "DKIM passed for the organizational domain", from: "a@news.example.com", mailFrom: "bounce@fails.example", signer: "owner", want: 3},
+		{why: "DKIM passed for the organizational domain, and the reverse-path is null", from: "a@example.com", mailFrom: "<>", signer: "owner", want: 3},
+		{why: "DKIM passed for another domain", from: "a@fails.example", mailFrom: "bounce@fails.example", signer: "owner"},
+		{why: "DKIM failed", from: "a@example.com", mailFrom: "bounce@fails.example", signer: "stranger"},
+		{why: "DKIM failed, and SPF passed for another domain", from: "a@example.com", mailFrom: "bounce@mail.corp.example", signer: "stranger"},
 	}
+	_, stranger, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]crypto.Signer{"owner": testKeys()["ed25519"], "stranger": stranger}
 	zone := &fakeDNS{txt: map[string][]string{
-		"mail.corp.example": {"v=spf1 ip4:192.0.2.7 -all"},
-		"fails.example":     {"v=spf1 -all"},
+		"s1._domainkey.example.com": {keyRecord(t, keys["owner"], "")},
+		"mail.corp.example":         {"v=spf1 ip4:192.0.2.7 -all"},
+		"fails.example":             {"v=spf1 -all"},
 	}}
 	for _, tt := range tests {
 		t.Run(tt.why, func(t *testing.T) {
@@ -101,6 +116,9 @@ func TestRateOfDomain(t *testing.T) {
 			src := "Subject: x\r\n\r\ntext\r\n"
 			if tt.from != "" {
 				src = "From: " + tt.from + "\r\n" + src
+			}
+			if tt.signer != "" {
+				src = signAs(t, src, "v=1; a=ed25519-sha256; c=relaxed/relaxed; d=example.com; s=s1; h=from;", keys[tt.signer])
 			}
 			n, burst := 0, false
 			for range 3 {

@@ -35,7 +35,7 @@ func (x *Examination) Shadows() []Shadowed {
 		}
 		enforced := slices.Clone(x.Verdict.Findings)
 		enforced[i].Shadow = false
-		list = append(list, Shadowed{Rule: f.Symbol, Finding: f, Verdict: x.decide(enforced)})
+		list = append(list, Shadowed{Rule: f.Symbol, Finding: f, Verdict: x.decideSeen(enforced)})
 	}
 	if len(list) < 2 {
 		return list
@@ -44,7 +44,15 @@ func (x *Examination) Shadows() []Shadowed {
 	for i := range enforced {
 		enforced[i].Shadow = false
 	}
-	return append(list, Shadowed{Verdict: x.decide(enforced)})
+	return append(list, Shadowed{Verdict: x.decideSeen(enforced)})
+}
+
+// decideSeen decides on findings that are as the policy of the recipients' domain sees them: its scores and modes of rules are
+// not laid over them once more, else what it has in shadow mode could not be thought enforced.
+func (x *Examination) decideSeen(findings []filters.Finding) filters.Verdict {
+	policy := *x.rt.policy
+	policy.Rules = nil
+	return x.decideBy(policy, findings)
 }
 
 // ScanResult is the verdict as `postern scan -json` prints it.

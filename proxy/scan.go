@@ -124,7 +124,10 @@ func (x *Examination) Close() { x.run.Close() }
 
 // decide gives the verdict on findings; observe mode is not heeded.
 func (x *Examination) decide(findings []filters.Finding) filters.Verdict {
-	policy := *x.rt.policy
+	return x.decideBy(*x.rt.policy, findings)
+}
+
+func (x *Examination) decideBy(policy filters.Policy, findings []filters.Finding) filters.Verdict {
 	policy.Observe = false
 	return policy.Decide(filters.Case{Mail: x.mail, Rcpts: x.Envelope.Rcpts, Findings: findings})
 }

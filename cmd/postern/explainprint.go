@@ -170,16 +170,29 @@ func (p *explainPrinter) finding(f filters.Finding) {
 		}
 		return
 	}
-	p.rule(r, nil)
+	p.rule(r, scoreOrigin(f, r), nil)
 }
 
-// rule writes a rule's description and what its conditions saw.
-func (p *explainPrinter) rule(r rules.Explained, blamed map[*rules.Step]rules.Truth) {
+// scoreOrigin tells where the score of a finding stands, if not in its rule.
+func scoreOrigin(f filters.Finding, r rules.Explained) string {
+	switch at := place(f.ScorePos); {
+	case int32(f.Score) == r.Score && r.Score != r.Rule.Score:
+		return fmt.Sprintf("the score is that of a list entry, %s; the rule's own is %s", at, rules.FormatScore(r.Rule.Score))
+	case f.ScorePos != r.Rule.ScorePos:
+		return fmt.Sprintf("the score is that for the recipient's domain, %s; for other mail it is %s", at, rules.FormatScore(r.Score))
+	case r.Rule.ScoreOverridden:
+		return "the score is overridden at " + at
+	}
+	return ""
+}
+
+// rule writes a rule's description, what there is to say of its score, and what its conditions saw.
+func (p *explainPrinter) rule(r rules.Explained, score string, blamed map[*rules.Step]rules.Truth) {
 	if r.Rule.Description != "" {
 		fmt.Fprintf(p.w, "%10s%s\n", "", r.Rule.Description)
 	}
-	if int32(r.Score) != r.Rule.Score {
-		fmt.Fprintf(p.w, "%10sthe score is that of a list entry; the rule's own is %s\n", "", rules.FormatScore(r.Rule.Score))
+	if score != "" {
+		fmt.Fprintf(p.w, "%10s%s\n", "", score)
 	}
 	if r.When == nil {
 		fmt.Fprintf(p.w, "%10sthe rule is off\n", "")
@@ -199,7 +212,7 @@ func (p *explainPrinter) others(title string, list []rules.Explained, wanted rul
 			p.marks.dim, r.Rule.Pos.File, r.Rule.Pos.Line, p.marks.off)
 		blamed := map[*rules.Step]rules.Truth{}
 		blame(r.When, wanted, blamed)
-		p.rule(r, blamed)
+		p.rule(r, "", blamed)
 	}
 }
 

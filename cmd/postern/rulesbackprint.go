@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -12,10 +11,7 @@ import (
 
 func (r *backtestReport) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(r)
+		return encodeJSON(w, r)
 	}
 	fmt.Fprintf(w, "before: %s (%d rules; %s)\n", r.Before.Rules, r.Before.Count, limits(r.Before.limits))
 	fmt.Fprintf(w, "after:  %s (%d rules; %s)\n\n", r.After.Rules, r.After.Count, limits(r.After.limits))

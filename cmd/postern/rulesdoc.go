@@ -22,8 +22,8 @@ var rulesDocCommand = &command{
 	args:    "RULE [-config FILE] [-no-packs] [-json]",
 	summary: "tell all about one rule: what it asks for, where its score comes from, its cost, its tests",
 	help: `
-Tells what a rule is: its description, where it is defined, the score and the mode in force and where these come from, what of a
-message it asks for, the lists that it reads, the checks and rules whose findings it needs, and which rules need it; what it
+Tells what a rule is: its description, where it is defined, the score and the mode in force and where these come from, also for the
+mail to single domains, what of a message it asks for, the lists that it reads, the checks and rules whose findings it needs, and which rules need it; what it
 costs, measured on the sample messages that ship with Postern; and whether its tests pass.
 
 Exits 1 when a test of the rule fails, 2 when there is no such rule.
@@ -115,7 +115,7 @@ type listUseJSON struct {
 func newRuleDoc(ctx context.Context, set *ruleSet, d rules.Description) *ruleDoc {
 	r := d.Rule
 	doc := &ruleDoc{
-		ruleJSON: newRuleJSON(r), Reply: r.Reply, Refuse: r.Refuse, Malware: r.Malware,
+		ruleJSON: set.newRuleJSON(r), Reply: r.Reply, Refuse: r.Refuse, Malware: r.Malware,
 		Asks: listOrEmpty(d.Asks), Auth: listOrEmpty(d.Auth), Symbols: listOrEmpty(d.Symbols), Rules: named(d.Rules), UsedBy: named(d.UsedBy),
 		Lists: []listUseJSON{}, Named: named(d.Conditions), Patterns: d.Patterns,
 		outline: d.Outline, conditions: d.Conditions, rule: r,
@@ -201,6 +201,9 @@ func (d *ruleDoc) print(w io.Writer) {
 	} else {
 		line("mode", d.Mode+from(d.ModeFrom, d.modeElsewhere))
 	}
+	for _, domain := range d.Domains {
+		line("for mail to", domain.String())
+	}
 	if d.Refuse {
 		line("refuses", "before DATA")
 	}
@@ -221,7 +224,7 @@ func (d *ruleDoc) print(w io.Writer) {
 		line("condition", fmt.Sprintf("%s, %s", u.Name, place(u.Pos)))
 	}
 	line("needed by", strings.Join(d.UsedBy, ", "))
-	if d.Mode == "off" {
+	if d.Mode == "off" && !d.rule.PerDomain {
 		line("cost", "none, as it is off")
 	} else {
 		line("cost", fmt.Sprintf("%.1f µs a message beside what rules share, on %d samples; %s", d.Cost, d.Measured, plural(d.Patterns, "expression")))

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
+	"postern/filters"
 	"postern/rules"
 )
 
@@ -17,7 +20,8 @@ var rulesListCommand = &command{
 	summary: "list the rules: score and mode in force, tests, where they stand",
 	help: `
 Lists the rules of the configured packs and files, in their order: the score or action that is in force, the mode, how many tests
-each has, and where it is defined. Scores and modes that the configuration overrides are marked with *. With FILE, a rule file
+each has, and where it is defined. Scores and modes that the configuration overrides are marked with *, and what it has otherwise
+for some recipient domain with +; postern rules doc tells more. With FILE, a rule file
 or a folder of them, these stand in for the configured rule files, and only their rules are listed.
 
   postern rules list
@@ -41,7 +45,7 @@ func runRulesList(ctx context.Context, c *call) int {
 	list := []ruleJSON{}
 	for _, r := range rt.Rules.Rules() {
 		if rt.asked(r) {
-			list = append(list, newRuleJSON(r))
+			list = append(list, rt.newRuleJSON(r))
 		}
 	}
 	if *asJSON {
@@ -75,17 +79,59 @@ type ruleJSON struct {
 	Tests       int    `json:"tests"`
 	Description string `json:"description"`
 
+	Domains []domainRuleJSON `json:"domains,omitempty"` // that have it with another score or mode
+
 	scoreElsewhere, modeElsewhere bool
 }
 
-func newRuleJSON(r *rules.Rule) ruleJSON {
+// A domainRuleJSON is what the configuration says of a rule for the mail to one domain.
+type domainRuleJSON struct {
+	Domain string  `json:"domain"`
+	Score  *points `json:"score,omitempty"` // none: as for all mail
+	Mode   string  `json:"mode,omitempty"`  // likewise
+	From   string  `json:"from"`            // file:line
+}
+
+func (d domainRuleJSON) String() string {
+	var parts []string
+	if d.Score != nil {
+		parts = append(parts, "score "+d.Score.String())
+	}
+	if d.Mode != "" {
+		parts = append(parts, "mode "+d.Mode)
+	}
+	return fmt.Sprintf("%s: %s, %s", d.Domain, strings.Join(parts, ", "), d.From)
+}
+
+// domains tells which recipient domains have the rule otherwise.
+func (s *ruleSet) domains(r *rules.Rule) []domainRuleJSON {
+	var list []domainRuleJSON
+	for _, domain := range slices.Sorted(maps.Keys(s.Config.Policies)) {
+		o, ok := s.Config.Policies[domain].Rules[r.ID]
+		if !ok {
+			continue
+		}
+		d := domainRuleJSON{Domain: domain, From: place(o.Pos)}
+		if o.Score != nil {
+			score := points(filters.Points(*o.Score))
+			d.Score = &score
+		}
+		if o.Mode != nil {
+			d.Mode = rules.Mode(*o.Mode).String()
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+func (s *ruleSet) newRuleJSON(r *rules.Rule) ruleJSON {
 	mode := r.ModePos
 	if mode == r.Pos {
 		mode = rules.Pos{} // the default
 	}
 	return ruleJSON{
 		Rule: r.ID, File: r.Pos.File, Line: r.Pos.Line, Score: points(r.Score), ScoreFrom: place(r.ScorePos), Action: r.Action,
-		Mode: r.Mode.String(), ModeFrom: place(mode), Tests: len(r.Tests), Description: r.Description,
+		Mode: r.Mode.String(), ModeFrom: place(mode), Tests: len(r.Tests), Description: r.Description, Domains: s.domains(r),
 		scoreElsewhere: r.ScoreOverridden, modeElsewhere: !r.ModePos.IsZero() && r.ModePos.File != r.Pos.File,
 	}
 }
@@ -103,21 +149,25 @@ func printRules(w io.Writer, list []ruleJSON) error {
 	fmt.Fprintln(table, "RULE\tSCORE\tMODE\tTESTS\tWHERE\tDESCRIPTION")
 	for i := range list {
 		r := &list[i]
-		weight := r.Score.String() + star(r.scoreElsewhere)
+		scored := func(d domainRuleJSON) bool { return d.Score != nil }
+		moded := func(d domainRuleJSON) bool { return d.Mode != "" }
+		weight := r.Score.String() + mark(r.scoreElsewhere, "*") + mark(slices.ContainsFunc(r.Domains, scored), "+")
 		switch {
 		case r.Action != "" && r.Score != 0:
 			weight += " " + r.Action
 		case r.Action != "":
 			weight = r.Action
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s%s\t%d\t%s:%d\t%s\n", r.Rule, weight, r.Mode, star(r.modeElsewhere), r.Tests, r.File, r.Line, brief(r.Description))
+		mode := r.Mode + mark(r.modeElsewhere, "*") + mark(slices.ContainsFunc(r.Domains, moded), "+")
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s:%d\t%s\n", r.Rule, weight, mode, r.Tests, r.File, r.Line, brief(r.Description))
 	}
 	return table.Flush()
 }
 
-func star(overridden bool) string {
-	if overridden {
-		return "*"
+// mark is a sign behind a value that has one.
+func mark(marked bool, sign string) string {
+	if marked {
+		return sign
 	}
 	return ""
 }

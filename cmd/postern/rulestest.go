@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -152,10 +151,7 @@ func (r *testReport) print(w io.Writer, f *rulesTestFlags) error {
 		}
 	}
 	if f.json {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(r)
+		return encodeJSON(w, r)
 	}
 	for i := range r.outcomes {
 		if o := &r.outcomes[i]; !o.Passed || f.verbose {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 
 	"postern/proxy"
 	"postern/rules"
@@ -37,10 +36,7 @@ func runSchema(_ context.Context, c *call) int {
 	default:
 		return c.misuse("unknown schema %q, expected config or rules", of)
 	}
-	e := json.NewEncoder(c.stdout)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	if err := e.Encode(schema); err != nil {
+	if err := encodeJSON(c.stdout, schema); err != nil {
 		return c.fail(err)
 	}
 	return exitFine

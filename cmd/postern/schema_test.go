@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,22 +14,40 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
+
+	"postern/cmd/postern/samples"
+	"postern/proxy"
 )
 
-// schemaFile is where the schema of a kind of file is kept for editors.
+// schemaFiles are the schemas that are kept for editors, by the kind of file.
+var schemaFiles = map[string]string{"config": "postern.schema.json", "rules": "rules.schema.json", "samples": "samples.schema.json"}
+
 func schemaFile(kind string) string {
-	return filepath.Join("..", "..", "docs", "schema", map[string]string{"config": "postern.schema.json", "rules": "rules.schema.json"}[kind])
+	return filepath.Join("..", "..", "docs", "schema", schemaFiles[kind])
+}
+
+// madeSchema is a schema as the code makes it. That of the samples nobody needs who has no source: the command does not print it.
+func madeSchema(t *testing.T, kind string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if kind == "samples" {
+		if err := encodeJSON(&stdout, samples.Schema()); err != nil {
+			t.Fatal(err)
+		}
+		return stdout.String()
+	}
+	if code := run(t.Context(), []string{"schema", kind}, strings.NewReader(""), &stdout, &stderr); code != exitFine {
+		t.Fatalf("%d: %s", code, stderr.String())
+	}
+	return stdout.String()
 }
 
 // The schemas that are kept are those that the code makes.
 func TestSchemaFiles(t *testing.T) {
-	for _, kind := range []string{"config", "rules"} {
-		var stdout, stderr bytes.Buffer
-		if code := run(t.Context(), []string{"schema", kind}, strings.NewReader(""), &stdout, &stderr); code != exitFine {
-			t.Fatalf("%d: %s", code, stderr.String())
-		}
+	for kind := range schemaFiles {
+		made := madeSchema(t, kind)
 		if *update {
-			if err := os.WriteFile(schemaFile(kind), stdout.Bytes(), 0o644); err != nil {
+			if err := os.WriteFile(schemaFile(kind), []byte(made), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -36,7 +55,7 @@ func TestSchemaFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(stdout.String(), string(kept)); d != "" {
+		if d := cmp.Diff(made, string(kept)); d != "" {
 			t.Errorf("%s: the code (-) and the file (+) differ:\n%s", kind, d)
 		}
 	}
@@ -110,10 +129,45 @@ func globbed(t *testing.T, patterns ...string) []string {
 	return files
 }
 
-var (
-	shippedConfigs = []string{"testdata/config/good/*.yaml"}
-	shippedRules   = []string{"testdata/config/good/rules/*.yaml", "testdata/rules/*.yaml", "rules/packs/*.yaml"}
-)
+// shipped lists the YAML files of the tree by kind. Files that are wrong on purpose, and suites that others wrote, are not among
+// them.
+func shipped(t *testing.T) map[string][]string {
+	t.Helper()
+	files := map[string][]string{}
+	top := filepath.Join("..", "..")
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		switch base := filepath.Base(path); {
+		case err != nil:
+			return err
+		case d.IsDir() && (base == "bad" || base == ".git" || path == filepath.Join(top, "filters", "testdata")):
+			return filepath.SkipDir
+		case d.IsDir() || filepath.Ext(base) != ".yaml" && filepath.Ext(base) != ".yml":
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		kind := "rules"
+		switch {
+		case proxy.IsConfig(src):
+			kind = "config"
+		case filepath.Base(filepath.Dir(path)) == "samples":
+			kind = "samples"
+		}
+		files[kind] = append(files[kind], path)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind := range schemaFiles {
+		if len(files[kind]) == 0 {
+			t.Fatalf("no file of the kind %s: %v", kind, files)
+		}
+	}
+	return files
+}
 
 // An editor marks nothing in a file that is right: those that ship, those of the tests, the examples of the manual.
 func TestSchemaAcceptsWhatIsRight(t *testing.T) {
@@ -127,8 +181,8 @@ func TestSchemaAcceptsWhatIsRight(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for kind, patterns := range map[string][]string{"config": shippedConfigs, "rules": shippedRules} {
-		for _, file := range globbed(t, patterns...) {
+	for kind, files := range shipped(t) {
+		for _, file := range files {
 			src, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -191,8 +245,8 @@ func marked(t *testing.T, schema *jsonschema.Schema, file string) bool {
 // Each YAML file that ships names the schema by which an editor checks it.
 func TestShippedFilesNameTheirSchema(t *testing.T) {
 	const key = "# yaml-language-server: $schema="
-	for kind, patterns := range map[string][]string{"config": {"testdata/config/good/*.yaml"}, "rules": shippedRules} {
-		for _, file := range globbed(t, patterns...) {
+	for kind, files := range shipped(t) {
+		for _, file := range files {
 			src, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"embed"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 
 	"postern/rules/strict"
@@ -54,6 +55,18 @@ type Tamper struct {
 	To   string `yaml:"to"`
 }
 
+// An index is the file that lists the samples.
+type index struct {
+	Samples []Sample `yaml:"samples"`
+}
+
+// Schema gives the JSON Schema of the index, for editors.
+func Schema() map[string]any {
+	s := strict.Schema(reflect.TypeFor[index]())
+	s["$schema"], s["title"] = strict.SchemaURL, "The sample messages of postern demo"
+	return s
+}
+
 // Dialogue says whether Data is a recorded dialogue, to be sent line by line, rather than a message.
 func (s Sample) Dialogue() bool { return strings.HasSuffix(s.File, ".smtp") }
 
@@ -67,19 +80,17 @@ func All() ([]Sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	var index struct {
-		Samples []Sample `yaml:"samples"`
-	}
-	if err := doc.Decode(&index).Err(); err != nil {
+	var list index
+	if err := doc.Decode(&list).Err(); err != nil {
 		return nil, err
 	}
-	for i := range index.Samples {
-		s := &index.Samples[i]
+	for i := range list.Samples {
+		s := &list.Samples[i]
 		if s.Data, err = files.ReadFile(s.File); err != nil {
 			return nil, fmt.Errorf("read a sample: %w", err)
 		}
 	}
-	return index.Samples, nil
+	return list.Samples, nil
 }
 
 // Zone gives the DNS zone of the samples in master file format, for package filters/dns/zone.
