@@ -2,6 +2,8 @@ package filters
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -124,4 +126,21 @@ func (l *dnsblList) selfTest(ctx context.Context, r dns.Lookuper, now time.Time,
 		log.Warn("dnsbl_out_of_service", "zone", l.cfg.Zone, "reason", "it does not list its test entry "+l.test.name(l.test.listed))
 	}
 	return true
+}
+
+// TryDNSBL tests a list of addresses as it is tested before it is believed, and says what is wrong with it: DNS failed, it
+// refuses us, it lists everything, or nothing.
+func TryDNSBL(ctx context.Context, zone string, r dns.Lookuper) error {
+	l := &dnsblList{cfg: DNSBLList{Zone: zone}.withDefaults(), test: dnsblAddressTest}
+	now := time.Now()
+	if !l.selfTest(ctx, r, now, slog.New(slog.DiscardHandler)) {
+		return errors.New("DNS fails")
+	}
+	if why := l.parkedFor(now); why != "" {
+		return errors.New(why)
+	}
+	if _, err := r.A(ctx, l.test.listed+"."+zone); dns.IsVoid(err) {
+		return fmt.Errorf("it does not list its test entry %s: it is no DNS list, or is out of service", l.test.name(l.test.listed))
+	}
+	return nil
 }

@@ -48,7 +48,7 @@ type call struct {
 // commands in the order in which the overview lists them.
 func commands() []*command {
 	return []*command{
-		serveCommand, demoCommand, checkCommand, scanCommand, explainCommand, rulesCommand, learnCommand, quarantineCommand,
+		serveCommand, demoCommand, initCommand, checkCommand, scanCommand, explainCommand, rulesCommand, learnCommand, quarantineCommand,
 		logsCommand, benchCommand, reloadCommand, schemaCommand, versionCommand,
 	}
 }
