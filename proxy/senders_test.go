@@ -153,7 +153,7 @@ func TestLoadBalancersInFront(t *testing.T) {
 func TestSMTPSource(t *testing.T) {
 	t.Parallel()
 	peertest.Need(t, "smtp-source")
-	messages := 300
+	messages := 500
 	if os.Getenv("POSTERN_FULL") == "1" {
 		messages = 10_000
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ type book struct {
 	accounts map[string]*account
 	strays   []string // messages that nobody sent
 	missed   []string // faults that could not be brought about
+	vanished []net.Conn
 }
 
 // An account is that of one message.
@@ -62,6 +64,13 @@ func (b *book) miss(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.missed = append(b.missed, name)
+}
+
+// keep keeps a client's connection of which the other side hears no more, until the book is closed.
+func (b *book) keep(c net.Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.vanished = append(b.vanished, c)
 }
 
 // hit notes what befell all messages that are under way.

@@ -44,6 +44,7 @@ type talk struct {
 	fired *bool
 	slow  bool // octet by octet from here on
 	at    func(step string)
+	gone  bool // the other side hears no more of us
 }
 
 // deliver sends a message until every recipient has a final answer, or patience is at its end. The fault, and what else is
@@ -73,7 +74,13 @@ func (c *client) attempt(a *account, rcpts []string, fault *clientFault) {
 		return
 	}
 	t := &talk{conn: conn, text: textproto.NewReader(bufio.NewReader(conn)), fault: fault, fired: &a.fired, at: c.at}
-	defer func() { t.conn.Close() }()
+	defer func() {
+		if t.gone {
+			c.book.keep(conn)
+			return
+		}
+		t.conn.Close()
+	}()
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return
 	}
@@ -366,6 +373,10 @@ func (t *talk) act(step string) error {
 		return errGone
 	case "stall":
 		_, _ = io.Copy(io.Discard, t.conn) // until we are given up
+		return errGone
+	case "vanish":
+		deafen(t.conn)
+		t.gone = true
 		return errGone
 	case "half a line, then close":
 		_ = t.send("MAI")

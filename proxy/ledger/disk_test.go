@@ -51,7 +51,7 @@ func TestDisksFill(t *testing.T) {
 // fillDisk goes through it on a disk that prepare makes small, or limits in the shell, and grow large again.
 func fillDisk(t *testing.T, limits string, prepare func(dir string) error, grow func(*postern) error) {
 	b := newBook()
-	h := startHop(t, pooledHop, b, nil)
+	h := startHop(t, pooledHop, ownAddress(t), b, nil)
 	config := strings.NewReplacer("path: state.db", "path: small/state.db", "log: {output: postern.log}", "log: {output: stderr}").Replace(commonConfig)
 	p := preparePostern(t, config+"dns: {servers: ['127.0.0.1:9']}\nfilters: {iprev: {enabled: false}, helo: {enabled: false}}\n"+
 		"domains: [lane.example]\nupstream: [{address: 'smtp://"+h.addr+"'}]\n")
@@ -66,7 +66,7 @@ func fillDisk(t *testing.T, limits string, prepare func(dir string) error, grow 
 		return
 	}
 	p.start()
-	l := &lane{domain: "lane.example", hop: h, addr: p.addr, book: b}
+	l := &lane{domain: "lane.example", hop: h, proxy: p, book: b}
 	for _, fill := range []struct{ messages, rcpts int }{{30, 100}, {30, 10}, {60, 2}} { // what is larger fails first
 		for range fill.messages {
 			l.leaveInDoubt(fill.rcpts)

@@ -153,13 +153,13 @@ func (n *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 func TestNameServersDie(t *testing.T) {
 	t.Parallel()
 	b := newBook()
-	h := startHop(t, pooledHop, b, nil)
+	h := startHop(t, pooledHop, ownAddress(t), b, nil)
 	names := startNameServer(t)
 	p := newPostern(t, strings.Replace(commonConfig, "limits: {", "limits: {banner_wait: 0s, ", 1)+
 		"dns: {servers: ['"+names.addr+"'], timeout: 300ms}\ndomains: [lane.example]\n"+
 		"filters: {dnsbl: {lists: [{zone: list.example, refuse: true}, {zone: domains.example, of: [helo, mail, from]}]}}\n"+
 		"upstream: [{address: 'smtp://"+h.addr+"'}]\n", "GOMEMLIMIT=64MiB")
-	l := &lane{domain: "lane.example", hop: h, addr: p.addr, book: b}
+	l := &lane{domain: "lane.example", hop: h, proxy: p, book: b}
 	rounds := 1
 	if full {
 		rounds = 8

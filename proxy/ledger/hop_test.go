@@ -12,6 +12,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postern/proxy/peertest"
 )
 
 // A hop is a scripted next hop. It does everything right but for the fault that it is armed with.
@@ -24,6 +28,8 @@ type hop struct {
 	mu       sync.Mutex
 	listener net.Listener
 	conns    map[net.Conn]bool
+	vanished []net.Conn // open still, and deaf
+	owing    int        // connections on which a message was accepted that is not read to its end yet
 	fault    *hopFault
 	fired    int
 	reached  func(step string) // called at each step, without locks
@@ -44,11 +50,17 @@ var (
 	pooledHop = hopKind{name: "smtp", scheme: "smtp", keywords: []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800", "ENHANCEDSTATUSCODES", "XFORWARD NAME ADDR PROTO HELO"}}
 	// Each client has one of its own, and every command waits for its reply.
 	personalHop = hopKind{name: "xclient", scheme: "smtp", keywords: []string{"8BITMIME", "SMTPUTF8", "SIZE 52428800", "XCLIENT NAME ADDR PROTO HELO"}}
-	// TLS is taken where it works, or asked for.
+	// TLS is taken where it works, or asked for, or there from the first octet.
 	tlsHop      = hopKind{name: "tls", scheme: "smtp", options: ", tls: opportunistic", keywords: []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800", "STARTTLS"}}
 	requiredHop = hopKind{name: "tls required", scheme: "smtp", options: ", tls: required", keywords: tlsHop.keywords}
+	impliedHop  = hopKind{name: "smtps", scheme: "smtps", keywords: []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800"}}
 	lmtpHop     = hopKind{name: "lmtp", scheme: "lmtp", lmtp: true, keywords: []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800"}}
+
+	allHops = []hopKind{pooledHop, personalHop, tlsHop, requiredHop, impliedHop, lmtpHop}
 )
+
+// offersTLS reports whether it has STARTTLS, which stands last among the keywords.
+func (k hopKind) offersTLS() bool { return k.keywords[len(k.keywords)-1] == "STARTTLS" }
 
 // A hopFault is what goes wrong at a step.
 type hopFault struct {
@@ -59,15 +71,10 @@ type hopFault struct {
 	lasting bool // on every connection, until it is taken away
 }
 
-// startHop starts a next hop, which ends with the test.
-func startHop(t testing.TB, kind hopKind, b *book, tlsConfig *tls.Config) *hop {
+// startHop starts a next hop at an address of its own, which ends with the test.
+func startHop(t testing.TB, kind hopKind, addr string, b *book, tlsConfig *tls.Config) *hop {
 	t.Helper()
-	h := &hop{kind: kind, book: b, tls: tlsConfig, conns: make(map[net.Conn]bool)}
-	h.addr = ownAddress(t)
-	if kind.options == requiredHop.options {
-		_, port, _ := net.SplitHostPort(h.addr)
-		h.addr = net.JoinHostPort("127.0.0.1", port) // the one that the certificate is for
-	}
+	h := &hop{addr: addr, kind: kind, book: b, tls: tlsConfig, conns: make(map[net.Conn]bool)}
 	if err := h.open(); err != nil {
 		t.Fatalf("starting a next hop: %v", err)
 	}
@@ -90,8 +97,42 @@ func (h *hop) open() error {
 	return nil
 }
 
+// settle waits until every message that was accepted early is read to its end, or cut: who says 250 has to keep it.
+func (h *hop) settle() {
+	for limit := time.Now().Add(patience); time.Now().Before(limit); pause(time.Millisecond) {
+		h.mu.Lock()
+		owing := h.owing
+		h.mu.Unlock()
+		if owing == 0 {
+			return
+		}
+	}
+}
+
+func (h *hop) owe(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.owing += n
+}
+
+// hopAddresses gives addresses for next hops, and a certificate that is good for all of them.
+func hopAddresses(t testing.TB, n int) ([]string, peertest.Cert) {
+	t.Helper()
+	var addrs, hosts []string
+	for range n {
+		addr := ownAddress(t)
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs, hosts = append(addrs, addr), append(hosts, host)
+	}
+	return addrs, peertest.NewCert(t, hosts...)
+}
+
 // hangUp ends all connections, so that the next message comes on a fresh one.
 func (h *hop) hangUp() {
+	h.settle()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.conns {
@@ -101,6 +142,7 @@ func (h *hop) hangUp() {
 
 // close ends the listener and all connections.
 func (h *hop) close() {
+	h.settle()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.listener != nil {
@@ -110,6 +152,18 @@ func (h *hop) close() {
 	for c := range h.conns {
 		c.Close()
 	}
+	for _, c := range h.vanished {
+		c.Close()
+	}
+	h.vanished = nil
+}
+
+// vanish keeps a connection of which the other side hears no more: no end, no reset, no acknowledgement.
+func (h *hop) vanish(c net.Conn) {
+	deafen(c)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.vanished = append(h.vanished, c)
 }
 
 // arm sets the fault that the next connection, or step, meets.
@@ -153,12 +207,11 @@ func (h *hop) at(step string) *hopFault {
 	return f
 }
 
-// poke has a fault happen on the connections that are open, which are idle.
-func (h *hop) poke(kind string) {
+// poke has a fault happen on the connections that are open, which are idle, and says whether there was one.
+func (h *hop) poke(kind string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.conns {
-		h.fired++
 		switch kind {
 		case "close":
 			c.Close()
@@ -172,8 +225,27 @@ func (h *hop) poke(kind string) {
 			_, _ = io.WriteString(c, garbage)
 		case "250":
 			_, _ = io.WriteString(c, "250 2.0.0 Ok\r\n")
+		case "vanish":
+			deafen(c)
 		}
 	}
+	return len(h.conns) > 0
+}
+
+// deafen has the system throw away whatever arrives on a connection, before it acknowledges it: to the other side it is
+// half open, as if this host had lost its power or its cable.
+func deafen(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return
+	}
+	nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+	_ = raw.Control(func(fd uintptr) { // fails on a connection that is over
+		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing[0]})
+	})
 }
 
 func resetOnClose(c net.Conn) {
@@ -200,9 +272,10 @@ func (h *hop) serve(l net.Listener) {
 		h.conns[c] = true
 		h.wg.Go(func() {
 			hc := &hopConn{hop: h, sock: c, conn: c, r: bufio.NewReader(c)}
-			hc.run()
-			hc.conn.Close()
-			c.Close()
+			if err := hc.run(); !errors.Is(err, errVanished) {
+				hc.conn.Close()
+				c.Close()
+			}
 			h.mu.Lock()
 			delete(h.conns, c)
 			h.mu.Unlock()
@@ -223,19 +296,28 @@ type hopConn struct {
 	asked  int      // RCPTs of the transaction
 }
 
-var errOver = errors.New("the connection is over")
+var (
+	errOver     = errors.New("the connection is over")
+	errVanished = errors.New("the next hop is not there any more")
+)
 
-func (c *hopConn) run() {
+// run serves until the connection is over, as the error says.
+func (c *hopConn) run() error {
+	if c.hop.kind.scheme == "smtps" {
+		if err := c.handshake(); err != nil {
+			return err
+		}
+	}
 	if err := c.reply("banner", "220 next.example ready"); err != nil {
-		return
+		return err
 	}
 	for {
 		line, err := c.r.ReadString('\n')
 		if err != nil {
-			return
+			return err
 		}
 		if err := c.command(strings.TrimRight(line, "\r\n")); err != nil {
-			return
+			return err
 		}
 	}
 }
@@ -288,8 +370,8 @@ func (c *hopConn) command(line string) error {
 
 func (c *hopConn) greeting() string {
 	lines := append([]string{"next.example"}, c.hop.kind.keywords...)
-	if _, secure := c.conn.(*tls.Conn); secure {
-		lines = lines[:len(lines)-1] // STARTTLS stands last
+	if _, secure := c.conn.(*tls.Conn); secure && c.hop.kind.offersTLS() {
+		lines = lines[:len(lines)-1]
 	}
 	return "250-" + strings.Join(lines[:len(lines)-1], "\r\n250-") + "\r\n250 " + lines[len(lines)-1]
 }
@@ -327,14 +409,18 @@ func (c *hopConn) data() error {
 		return err
 	}
 	message, early, err := c.message()
+	accepted := strings.HasPrefix(early, "250")
+	if accepted {
+		if err == nil {
+			c.take(message, c.rcpts...)
+		}
+		c.hop.owe(-1)
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { c.used = true }()
 	if early != "" {
-		if strings.HasPrefix(early, "250") {
-			c.take(message, c.rcpts...)
-		}
 		return nil
 	}
 	if !c.hop.kind.lmtp {
@@ -381,7 +467,8 @@ func (c *hopConn) end(step string, message []byte, rcpts ...string) error {
 	return err
 }
 
-// message reads up to the final dot. early is what was said before.
+// message reads up to the final dot. early is what was said before. A message that was accepted so is owed: where all of it
+// had reached our system, the proxy could not know that we had not read it, and has our word.
 func (c *hopConn) message() (message []byte, early string, err error) {
 	inBody := false
 	at := func(step string) error {
@@ -398,7 +485,7 @@ func (c *hopConn) message() (message []byte, early string, err error) {
 	for {
 		line, err := c.r.ReadBytes('\n')
 		if err != nil {
-			return nil, "", err
+			return nil, early, err
 		}
 		if bytes.Equal(line, []byte(".\r\n")) {
 			return message, early, nil
@@ -418,7 +505,7 @@ func (c *hopConn) message() (message []byte, early string, err error) {
 		}
 		if step != "" {
 			if err := at(step); err != nil {
-				return nil, "", err
+				return nil, early, err
 			}
 		}
 	}
@@ -469,6 +556,9 @@ func (c *hopConn) misbehave(f *hopFault, usual string, before func(said string))
 		return said, errors.Join(c.say(said), errOver)
 	case "250":
 		note("250 2.0.0 Early")
+		if within(f.step) {
+			c.hop.owe(1)
+		}
 		return said, c.say(said)
 	case "in pieces", "byte by byte":
 		note(usual)
@@ -488,6 +578,9 @@ func (c *hopConn) misbehave(f *hopFault, usual string, before func(said string))
 	case "reset":
 		resetOnClose(c.conn)
 		return "", errOver
+	case "vanish":
+		c.hop.vanish(c.sock)
+		return "", errVanished
 	case "garbage":
 		err = write(garbage)
 	case "another reply":

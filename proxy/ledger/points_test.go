@@ -1,250 +1,274 @@
 package ledger
 
 import (
-	"crypto/tls"
 	"fmt"
-	"math/rand/v2"
-	"net"
+	"slices"
 	"strings"
-	"sync"
-	"testing"
-	"time"
-
-	"postern/proxy/peertest"
 )
 
-// A lane is a recipient domain with a next hop of its own, on which one point is tried at a time.
-type lane struct {
-	domain string
-	hop    *hop
-	addr   string // of the proxy
-	book   *book
+// A point is one fault at one step: what the tests go through.
+type point struct {
+	hop    hopKind
+	before string // what comes before the message: "", "pooled", "session", "RSET"
+	fault  *hopFault
+	client *clientFault
+	secure bool   // the client uses TLS
+	world  string // what else is wrong: "refused" (nobody listens), an idle connection's fate
+	large  bool   // the message is too large for the buffers of a connection
+	held   string // the client acts when the next hop has come to this step
 }
 
-// lanesEach is how many lanes each kind of next hop has. Most of a fault is waiting.
-const lanesEach = 8
+// Ways to misbehave where a reply is due.
+var (
+	transportFaults = []string{"close", "reset", "stall", "vanish"}
+	refusals        = []string{"4xx", "421", "5xx"}
+	nonsense        = []string{"garbage", "another reply", "two codes", "half, then close", "half, then stall", "endless line", "bare LF"}
+	harmless        = []string{"in pieces", "byte by byte", "multi-line"}
+)
 
-// TestFaults has one thing go wrong at a time, at each step of the protocol on either side.
-func TestFaults(t *testing.T) {
-	t.Parallel()
-	points := allPoints()
-	few := 120
-	if testing.Short() {
-		few = 60
-	}
-	if full {
-		few = len(points)
-	}
-	chosen := choose(points, number("POSTERN_FAULTS", few))
-	b := newBook()
-	cert := peertest.NewCert(t, "127.0.0.1", "next.example")
-	p, lanes := startLanes(t, b, cert, min(lanesEach, 1+len(chosen)/40))
-	var wg sync.WaitGroup
-	for kind, its := range lanes {
-		queue := make(chan point, len(chosen))
-		for _, pt := range chosen {
-			if pt.hop.name == kind {
-				queue <- pt
-			}
-		}
-		close(queue)
-		for _, l := range its {
-			wg.Go(func() {
-				for pt := range queue {
-					l.try(pt)
-				}
-			})
+// name tells a point from all others.
+func (p point) name() string {
+	parts := []string{p.hop.name}
+	for _, s := range []string{p.before, p.where(), p.kind(), p.held} {
+		if s != "" {
+			parts = append(parts, s)
 		}
 	}
-	wg.Wait()
-	p.finish()
-	b.report(t, fmt.Sprintf("%d faults of client and next hop", len(chosen)), "faults", p.log())
-}
-
-// choose takes n of the points, by the seed.
-func choose(points []point, n int) []point {
-	r := rand.New(rand.NewPCG(uint64(seed), 1))
-	r.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
-	return points[:min(n, len(points))]
-}
-
-// startLanes starts the proxy with lanes for each kind of next hop.
-func startLanes(t *testing.T, b *book, cert peertest.Cert, each int) (*postern, map[string][]*lane) {
-	t.Helper()
-	lanes := make(map[string][]*lane)
-	var domains, routes strings.Builder
-	fallback := ""
-	for k, kind := range []hopKind{pooledHop, personalHop, tlsHop, requiredHop, lmtpHop} {
-		for n := range each {
-			l := &lane{domain: fmt.Sprintf("lane%d-%d.example", k, n), book: b}
-			l.hop = startHop(t, kind, b, &tls.Config{Certificates: []tls.Certificate{cert.Pair}, MinVersion: tls.VersionTLS12})
-			fmt.Fprintf(&domains, "%s, ", l.domain)
-			fmt.Fprintf(&routes, "  - {domains: [%s], upstream: [{address: '%s://%s'%s}]}\n", l.domain, kind.scheme, l.hop.addr, kind.options)
-			fallback = fmt.Sprintf("upstream: [{address: '%s://%s'%s}]\n", kind.scheme, l.hop.addr, kind.options)
-			lanes[kind.name] = append(lanes[kind.name], l)
-		}
+	if p.fault != nil && p.fault.took {
+		parts = append(parts, "took")
 	}
-	p := newPostern(t, commonConfig+"dns: {servers: ['127.0.0.1:9']}\nfilters: {iprev: {enabled: false}, helo: {enabled: false}}\ndomains: ["+strings.TrimSuffix(domains.String(), ", ")+"]\n"+
-		fallback+"routes:\n"+routes.String(), "SSL_CERT_FILE="+cert.CertFile, "GOMEMLIMIT=64MiB")
-	for _, its := range lanes {
-		for _, l := range its {
-			l.addr = p.addr
-		}
+	if p.fault != nil && p.fault.lasting {
+		parts = append(parts, "lasting")
 	}
-	return p, lanes
-}
-
-var serial struct {
-	sync.Mutex
-	n int
-}
-
-// newID names a message.
-func newID(what string) string {
-	serial.Lock()
-	defer serial.Unlock()
-	serial.n++
-	return fmt.Sprintf("%s-%d-%d", what, seed, serial.n)
-}
-
-func (l *lane) client(secure bool) *client {
-	return &client{addr: l.addr, local: net.IPv4(127, 0, 0, 1), secure: secure, from: "book@sender.example", helo: "mail.sender.example", book: l.book}
-}
-
-func (l *lane) open(p point, what string) *account {
-	id := newID(what)
-	rcpts := []string{"first." + id + "@" + l.domain, "second." + id + "@" + l.domain}
-	return l.book.open(id, cause{where: p.where(), kind: p.kind(), refuse: p.refuses(), name: p.name()}, rcpts, p.message(id))
-}
-
-// none is the cause of messages that meet no fault.
-var none = clientFault{step: "none", kind: "none"}
-
-// try goes through one point. A fault on a connection that is to be used a second time is not met where the proxy has
-// opened another one meanwhile: then it is tried again.
-func (l *lane) try(p point) {
-	for range 10 {
-		a := l.open(p, "m")
-		l.meet(p, a)
-		if a.fired {
-			return
-		}
-		a.cause.kind = none.kind
+	if p.fault != nil && p.fault.readOn {
+		parts = append(parts, "reads on")
 	}
-	l.book.miss(p.name())
+	if p.secure {
+		parts = append(parts, "under TLS")
+	}
+	if p.large {
+		parts = append(parts, "large")
+	}
+	return strings.Join(parts, ": ")
 }
 
-func (l *lane) meet(p point, a *account) {
-	c := l.client(p.secure)
-	switch p.before {
-	case "pooled":
-		l.warmUp()
-	case "session":
-		l.inOneSession(p, a)
-		return
-	default:
-		l.hop.hangUp()
-	}
-	stop := l.arm(p, c)
-	fault := p.client
-	if p.before == "RSET" {
-		fault = &clientFault{step: "RSET"}
-	}
-	if p.held != "" {
-		held := *p.client
-		held.wait = l.await(p.held)
-		fault = &held
-	}
-	c.deliver(a, fault)
-	a.fired = stop() || a.fired
-}
-
-// arm makes the fault ready. It is over with the first attempt; stop tells whether it was met.
-func (l *lane) arm(p point, c *client) (stop func() bool) {
-	fired := false
-	end := func() {}
+// where is the side and step, for the table.
+func (p point) where() string {
 	switch {
 	case p.fault != nil:
-		l.hop.arm(p.fault)
-		end = func() { fired = l.hop.disarm() > 0 || fired }
-		if p.fault.step == "QUIT" { // it comes when the client has gone
-			end = func() {}
-			return func() bool { return l.awaitFired() }
-		}
+		return "next hop: " + strings.TrimSuffix(p.fault.step, " again") + p.reused()
 	case p.world == "refused":
-		fired = true
-		l.hop.close()
-		end = func() {
-			for limit := time.Now().Add(patience); l.hop.open() != nil && time.Now().Before(limit); {
-				pause(time.Millisecond)
+		return "next hop: connect"
+	case p.world != "":
+		return "next hop: idle in the pool"
+	}
+	return "client: " + p.client.step
+}
+
+func (p point) reused() string {
+	if strings.HasSuffix(p.fault.step, " again") {
+		return ", used connection"
+	}
+	return ""
+}
+
+// kind is the way of misbehaving, for the table.
+func (p point) kind() string {
+	switch {
+	case p.fault != nil && within(p.fault.step) && slices.Contains([]string{"4xx", "421", "5xx", "250", "garbage"}, p.fault.kind):
+		return "early " + p.fault.kind
+	case p.fault != nil:
+		return p.fault.kind
+	case p.world != "":
+		return p.world
+	}
+	return p.client.kind
+}
+
+// within reports whether a step lies within a message.
+func within(step string) bool {
+	return slices.Contains([]string{"header", "middle", "before the dot"}, step)
+}
+
+// refuses tells for which recipients a refusal for good is what the next hop says.
+func (p point) refuses() func(int) bool {
+	if p.fault == nil || p.fault.kind != "5xx" {
+		return nil
+	}
+	step := strings.TrimSuffix(p.fault.step, " again")
+	switch step {
+	case "MAIL", "DATA", "dot", "header", "middle", "before the dot":
+		return func(int) bool { return true }
+	case "RCPT 1", "dot 1":
+		return func(n int) bool { return n == 0 }
+	case "RCPT 2", "dot 2":
+		return func(n int) bool { return n == 1 }
+	}
+	return nil
+}
+
+// allPoints is every fault at every step.
+func allPoints() []point {
+	var all []point
+	for _, k := range allHops {
+		all = append(all, replyPoints(k)...)
+		all = append(all, messagePoints(k)...)
+		for _, lasting := range []bool{false, true} {
+			for _, kind := range append(slices.Clone(transportFaults), "garbage") {
+				if k.offersTLS() || k.scheme == "smtps" {
+					all = append(all, point{hop: k, fault: &hopFault{step: "handshake", kind: kind, lasting: lasting}})
+				}
 			}
 		}
-	case p.world != "":
-		fired = true
-		l.hop.poke(p.world)
+		all = append(all, point{hop: k, world: "refused"})
 	}
-	var once sync.Once
-	c.afterTx = func() { once.Do(end) }
-	return func() bool {
-		once.Do(end)
-		return fired
+	for _, kind := range []string{"close", "reset", "421", "garbage", "250", "vanish"} {
+		all = append(all,
+			point{hop: pooledHop, before: "pooled", world: kind},
+			point{hop: lmtpHop, before: "pooled", world: kind},
+			point{hop: tlsHop, before: "pooled", world: kind})
 	}
+	return append(all, clientPoints()...)
 }
 
-// awaitFired waits until the fault was met.
-func (l *lane) awaitFired() bool {
-	for limit := time.Now().Add(patience); time.Now().Before(limit); pause(time.Millisecond) {
-		l.hop.mu.Lock()
-		fired := l.hop.fired > 0
-		l.hop.mu.Unlock()
-		if fired {
-			break
-		}
+// A replyStep is one at which a next hop replies.
+type replyStep struct{ step, before string }
+
+// steps are those of a kind of next hop.
+func (k hopKind) steps() []replyStep {
+	all := []replyStep{{step: "banner"}, {step: "EHLO"}}
+	switch k.name {
+	case "smtp":
+		all = append(all, replyStep{step: "XFORWARD"}, replyStep{step: "XFORWARD again", before: "pooled"})
+	case "xclient":
+		all = append(all, replyStep{step: "XCLIENT"}, replyStep{step: "second EHLO"}, replyStep{step: "QUIT"})
+	case "tls", "tls required":
+		all = append(all, replyStep{step: "STARTTLS"}, replyStep{step: "second EHLO"})
 	}
-	return l.hop.disarm() > 0
+	before := "pooled"
+	if k.name == "xclient" {
+		before = "session"
+	}
+	dots := []string{"dot"}
+	if k.lmtp {
+		dots = []string{"dot 1", "dot 2"}
+	}
+	for _, s := range append([]string{"MAIL", "RCPT 1", "RCPT 2", "DATA"}, dots...) {
+		all = append(all, replyStep{step: s}, replyStep{step: s + " again", before: before})
+	}
+	return append(all, replyStep{step: "RSET", before: "RSET"})
 }
 
-// await gives a function that waits until the next hop has come to a step.
-func (l *lane) await(step string) func() {
-	reached := make(chan struct{})
-	var once sync.Once
-	l.hop.watch(func(s string) {
-		if s == step {
-			once.Do(func() { close(reached) })
-		}
-	})
-	return func() {
-		select {
-		case <-reached:
-		case <-time.After(patience):
-		}
-		l.hop.watch(nil)
+func replyPoints(k hopKind) []point {
+	var all []point
+	add := func(s replyStep, f hopFault) {
+		f.step = s.step
+		all = append(all, point{hop: k, before: s.before, fault: &f})
 	}
+	for _, s := range k.steps() {
+		isDot := strings.HasPrefix(s.step, "dot")
+		once := isDot || s.before != "" || s.step == "QUIT" // there is no second time for it
+		for _, kind := range slices.Concat(transportFaults, refusals, nonsense) {
+			add(s, hopFault{kind: kind})
+			if isDot && !slices.Contains(refusals, kind) {
+				add(s, hopFault{kind: kind, took: true})
+			}
+			if !once {
+				add(s, hopFault{kind: kind, lasting: true})
+			}
+		}
+		for _, kind := range append(slices.Clone(harmless), "twice") {
+			add(s, hopFault{kind: kind})
+		}
+	}
+	for _, kind := range append(slices.Clone(transportFaults), "421", "garbage", "250") {
+		add(replyStep{step: "after"}, hopFault{kind: kind})
+	}
+	return all
 }
 
-// warmUp sends a message on a connection of its own, so that a connection to the next hop is left over.
-func (l *lane) warmUp() {
-	w := point{hop: l.hop.kind, client: &none}
-	l.client(false).deliver(l.open(w, "warm"), nil)
+// messagePoints are faults while the message is on its way to the next hop.
+func messagePoints(k hopKind) []point {
+	var all []point
+	for _, step := range []string{"header", "middle", "before the dot"} {
+		for _, large := range []bool{false, true} {
+			for _, kind := range transportFaults {
+				all = append(all, point{hop: k, large: large, fault: &hopFault{step: step, kind: kind}})
+				all = append(all, point{hop: k, large: large, fault: &hopFault{step: step, kind: kind, lasting: true}})
+			}
+			for _, kind := range []string{"4xx", "5xx"} {
+				all = append(all, point{hop: k, large: large, fault: &hopFault{step: step, kind: kind}})
+			}
+			for _, kind := range []string{"4xx", "5xx", "250"} {
+				all = append(all, point{hop: k, large: large, fault: &hopFault{step: step, kind: kind, readOn: true}})
+			}
+			for _, kind := range []string{"421", "garbage"} {
+				all = append(all, point{hop: k, large: large, fault: &hopFault{step: step, kind: kind}})
+			}
+		}
+	}
+	return all
 }
 
-// inOneSession sends a message that goes well and then, on the same connection, the one that meets the fault.
-func (l *lane) inOneSession(p point, a *account) {
-	c := l.client(p.secure)
-	w := point{hop: l.hop.kind, client: &none}
-	warm := l.open(w, "warm")
-	pending := l.book.try(a)
-	l.book.try(warm)
-	var stop func() bool
-	c.inSession([]*account{warm, a}, [][]string{warm.rcpts, pending}, func(n int) {
-		if n == 1 {
-			stop = l.arm(p, c)
+// clientPoints are what clients do wrong.
+func clientPoints() []point {
+	var all []point
+	ends := []string{"close", "reset", "stall", "vanish", "close, reading on"}
+	for _, secure := range []bool{false, true} {
+		hops := []hopKind{pooledHop, personalHop, lmtpHop}
+		if secure {
+			hops = []hopKind{pooledHop, requiredHop, lmtpHop}
 		}
-	})
-	if stop != nil {
-		a.fired = stop()
+		for _, k := range hops {
+			add := func(step, kind, held string) {
+				all = append(all, point{hop: k, secure: secure, held: held, client: &clientFault{step: step, kind: kind}})
+			}
+			steps := []string{"EHLO", "MAIL", "RCPT 1", "RCPT 2", "DATA"}
+			if secure {
+				steps = append(steps, "STARTTLS", "handshake", "second EHLO")
+			}
+			for _, step := range steps {
+				for _, kind := range ends {
+					add(step, kind, "")
+				}
+				if step != "handshake" {
+					add(step, "octet by octet", "")
+					add(step, "half a line, then close", "")
+					add(step, "garbage", "")
+				}
+			}
+			for _, kind := range ends {
+				add("connect", kind, "")
+				for _, step := range places {
+					add(step, kind, "")
+				}
+			}
+			for _, step := range places {
+				add(step, "octet by octet", "")
+			}
+			for _, kind := range []string{"close", "reset", "vanish", "close, reading on"} {
+				add("final dot", kind, "")
+				for _, held := range []string{"MAIL", "DATA", "before the dot", "taken"} {
+					add("final dot", kind, held)
+				}
+			}
+			for _, kind := range []string{"close", "reset", "vanish"} {
+				add("unread reply", kind, "")
+				add("reply", kind, "")
+			}
+			add("reply", "stall", "")
+			add("whole transaction", "all ahead", "")
+		}
 	}
-	c.afterTx = nil
-	c.deliver(warm, nil)
-	c.deliver(a, nil)
+	return all
+}
+
+// message makes one of a size that suits the point.
+func (p point) message(id string) []byte {
+	filler := strings.Repeat("this line is here to fill the message up, and this one has nothing more to say\r\n", 20)
+	if p.large {
+		filler = strings.Repeat(filler, 600)
+	}
+	return fmt.Appendf(nil, "From: Ledger <book@sender.example>\r\nTo: somebody\r\nSubject: %s\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\n"+
+		"Message-ID: <%s@sender.example>\r\n\r\nbegin\r\n.a dot in front\r\n..\r\nmiddle of %s\r\n%send of %s\r\n", id, id, id, filler, id)
 }

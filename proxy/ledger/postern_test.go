@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +177,41 @@ func (p *postern) log() string {
 	b, err := os.ReadFile(filepath.Join(p.dir, "postern.log"))
 	if err != nil {
 		return p.stderr.String()
+	}
+	return string(b)
+}
+
+// logged is how long the log file is.
+func (p *postern) logged() int64 {
+	info, err := os.Stat(filepath.Join(p.dir, "postern.log"))
+	if err != nil {
+		return 0 // not begun
+	}
+	return info.Size()
+}
+
+// awaitLine waits until the log file has a line with all of the texts, past an offset.
+func (p *postern) awaitLine(from int64, texts ...string) {
+	p.t.Helper()
+	for limit := time.Now().Add(patience); time.Now().Before(limit); pause(2 * time.Millisecond) {
+		for line := range strings.Lines(p.logFrom(from)) {
+			if strings.HasSuffix(line, "\n") && !slices.ContainsFunc(texts, func(s string) bool { return !strings.Contains(line, s) }) {
+				return
+			}
+		}
+	}
+	p.t.Errorf("the log has no line with %q", texts)
+}
+
+func (p *postern) logFrom(offset int64) string {
+	f, err := os.Open(filepath.Join(p.dir, "postern.log"))
+	if err != nil {
+		return "" // not begun
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, offset, 1<<30))
+	if err != nil {
+		p.t.Errorf("reading the log: %v", err)
 	}
 	return string(b)
 }

@@ -36,6 +36,9 @@ type Dovecot struct {
 	// Full names users, whole addresses, whose mailbox has no room: a recipient that LMTP accepts at RCPT and
 	// refuses, alone, after the final dot.
 	Full []string
+
+	XClient       bool // it believes XCLIENT from the loopback
+	ProxyProtocol bool // each TCP connection must begin with a PROXY header
 }
 
 // DovecotServer is a running Dovecot that speaks LMTP.
@@ -68,7 +71,7 @@ func StartDovecot(t testing.TB, opt Dovecot) *DovecotServer {
 	}
 	conf := filepath.Join(dir, "dovecot.conf")
 	writeFile(t, filepath.Join(dir, "users"), dovecotUsers(opt))
-	writeFile(t, conf, dovecotConf(dir, port, mailUser))
+	writeFile(t, conf, dovecotConf(opt, dir, port, mailUser))
 	s.server = server{
 		t: t, name: "Dovecot", network: "tcp", banner: s.Addr,
 		command: func() *exec.Cmd {
@@ -77,6 +80,9 @@ func StartDovecot(t testing.TB, opt Dovecot) *DovecotServer {
 			cmd.Dir = dir
 			return cmd
 		},
+	}
+	if opt.ProxyProtocol {
+		s.preface = proxyPreface
 	}
 	t.Cleanup(s.Stop)
 	if err := s.start(); err != nil {
@@ -97,8 +103,16 @@ func dovecotUsers(opt Dovecot) string {
 	return b.String()
 }
 
-func dovecotConf(dir string, port int, mailUser idPair) string {
+func dovecotConf(opt Dovecot, dir string, port int, mailUser idPair) string {
+	trusted, haproxy := "", "no"
+	if opt.XClient {
+		trusted = "127.0.0.0/8"
+	}
+	if opt.ProxyProtocol {
+		haproxy = "yes"
+	}
 	return strings.NewReplacer(
+		"TRUSTED", trusted, "HAPROXY", haproxy,
 		"DIR", dir, "PORT", strconv.Itoa(port), "UID", strconv.Itoa(mailUser.uid), "GID", strconv.Itoa(mailUser.gid),
 	).Replace(`
 base_dir = DIR/run
@@ -111,6 +125,8 @@ ssl = no
 hostname = lmtp.example.org
 postmaster_address = postmaster@example.org
 disable_plaintext_auth = no
+login_trusted_networks = TRUSTED
+haproxy_trusted_networks = 127.0.0.0/8
 
 mail_location = maildir:DIR/mail/%d/%n
 mail_uid = UID
@@ -137,6 +153,7 @@ service lmtp {
   inet_listener lmtp {
     address = 127.0.0.1
     port = PORT
+    haproxy = HAPROXY
   }
   unix_listener DIR/lmtp.sock {
     mode = 0666

@@ -90,7 +90,7 @@ func StartPostfix(t testing.TB, opt Postfix) *PostfixServer {
 		},
 	}
 	if opt.ProxyProtocol {
-		s.preface = "PROXY TCP4 127.0.0.1 127.0.0.1 40000 25\r\n"
+		s.preface = proxyPreface
 	}
 	t.Cleanup(s.Stop)
 	if err := s.start(); err != nil {
@@ -319,18 +319,18 @@ func (s *PostfixServer) AwaitLog(text string) {
 	}
 }
 
-// Queue lists the files of messages that were accepted and not delivered: mail to other domains, which this server
-// does not send.
+// Queue lists the messages that were accepted and not delivered, by the names of their files: mail to other domains, which
+// this server does not send.
 func (s *PostfixServer) Queue() []string {
 	s.t.Helper()
-	var files []string
+	found := make(map[string]bool) // one that moves on at this moment may be seen twice
 	for _, q := range []string{"incoming", "active", "deferred", "hold"} {
 		err := filepath.WalkDir(filepath.Join(s.dir, "queue", q), func(path string, e os.DirEntry, err error) error {
 			if os.IsNotExist(err) {
 				return nil // moved on at this moment
 			}
 			if err == nil && e.Type().IsRegular() {
-				files = append(files, path)
+				found[e.Name()] = true
 			}
 			return err
 		})
@@ -338,5 +338,5 @@ func (s *PostfixServer) Queue() []string {
 			s.t.Fatalf("read Postfix's queue: %v", err)
 		}
 	}
-	return files
+	return slices.Sorted(maps.Keys(found))
 }

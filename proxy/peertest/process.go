@@ -39,6 +39,9 @@ type process struct {
 // (The kernel's parent death signal would not do, since a program that changes its user loses it.)
 const guardScript = `read -r none; kill -s TERM -- "-$1"; sleep 2; kill -s KILL -- "-$1"`
 
+// proxyPreface is what is sent to a server that wants a PROXY header before it greets.
+const proxyPreface = "PROXY TCP4 127.0.0.1 127.0.0.1 40000 25\r\n"
+
 // startProcess runs a program that stays in the foreground, and a guard that ends it with the test's process.
 func startProcess(cmd *exec.Cmd) (*process, error) {
 	// A file and not a pipe: waiting for the program must not mean waiting for the children that hold the other end.

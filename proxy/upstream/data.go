@@ -127,10 +127,12 @@ func (c *conn) sendDot(ctx context.Context, missing string) (DataResult, error) 
 	n := c.accepted
 	c.accepted = 0
 	defer func() {
+		c.line.dotted.Store(false)
 		if c.fading {
 			c.line.kill()
 		}
 	}()
+	c.line.dotted.Store(true)
 	c.line.nc.SetWriteDeadline(time.Now().Add(c.line.t.Data))
 	if _, err := io.WriteString(c.line.nc, missing+".\r\n"); err != nil {
 		return DataResult{Offered: true}, c.line.fail(ctx, "data", true, err)
@@ -161,8 +163,12 @@ func (c *conn) sendDot(ctx context.Context, missing string) (DataResult, error) 
 // outcome awaits one reply after the final dot.
 func (c *conn) outcome(ctx context.Context, deadline time.Time) (Reply, error) {
 	reply, err := c.line.await(deadline)
-	if err == nil && reply.Code/100 == 3 {
+	switch {
+	case err != nil:
+	case reply.Code/100 == 3:
 		err = fmt.Errorf("%w: reply %q to the message", ErrProtocol, reply)
+	case reply.Positive() && c.line.early:
+		err = earlyReply(reply)
 	}
 	if err != nil {
 		return Reply{}, c.line.fail(ctx, "data", true, err)
@@ -187,12 +193,18 @@ func (c *conn) brokenOff(ctx context.Context, cause error) (DataResult, error) {
 			c.count(reply)
 			return c.forAll(reply), nil
 		case err == nil:
-			cause = fmt.Errorf("%w: reply %q before the message had ended", ErrProtocol, reply)
+			cause = earlyReply(reply)
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			cause = err
 		}
 	}
 	return DataResult{}, c.line.fail(ctx, "data", false, cause)
+}
+
+// earlyReply says that the next hop claims to have what it can't have yet. Where the whole message has reached its system,
+// nobody else can tell what it has read of it: then a reply is its word.
+func earlyReply(r Reply) error {
+	return fmt.Errorf("%w: reply %q before the message had ended", ErrProtocol, r)
 }
 
 // forAll is the result where one refusal stands for all recipients.

@@ -41,6 +41,8 @@ type line struct {
 	over    chan struct{} // closed when nobody awaits replies any more
 	ended   func()        // called once when the connection is closed
 	sending atomic.Bool   // the message is being sent: whatever is heard stops it
+	dotted  atomic.Bool   // the final dot is being written, or was, and its outcome is not known
+	early   bool          // the reply that was awaited last came before a message had reached the next hop
 
 	mu   sync.Mutex
 	dead bool
@@ -51,6 +53,7 @@ type heard struct {
 	reply Reply
 	err   error
 	more  bool // something stood behind the reply when it was read
+	early bool // the next hop's system had not received the end of a message by then
 }
 
 func newLine(nc net.Conn, addr string, t Timeouts, ended func()) *line {
@@ -82,8 +85,9 @@ func (l *line) hear() {
 	defer l.raw.Close()
 	for {
 		reply, err := l.read()
+		h := heard{reply: reply, err: err, more: l.r.Buffered() > 0, early: !l.dotted.Load() || underWay(l.raw)}
 		select {
-		case l.heard <- heard{reply: reply, err: err, more: l.r.Buffered() > 0}:
+		case l.heard <- h:
 		case <-l.over:
 			return
 		}
@@ -223,7 +227,7 @@ func (l *line) await(deadline time.Time) (Reply, error) {
 	defer timer.Stop()
 	select {
 	case h := <-l.heard:
-		l.more = h.more
+		l.more, l.early = h.more, h.early
 		return h.reply, h.err
 	case <-l.over:
 		return Reply{}, net.ErrClosed

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type server struct {
 	implicit bool
 	proxy    bool // a PROXY header line of version 1 comes first
 	hooks    map[string]hook
+	room     int // octets that the system takes for a connection before they are read; 0 for what is usual
 
 	stopped chan struct{} // closed by stop, for hooks that wait
 
@@ -71,7 +73,16 @@ func (s *server) start(t testing.TB) *server {
 
 func (s *server) listen(t testing.TB, network, address string) *server {
 	t.Helper()
-	ln, err := net.Listen(network, address)
+	config := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) (err error) {
+		if s.room == 0 {
+			return nil
+		}
+		failed := rc.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, s.room)
+		})
+		return errors.Join(failed, err)
+	}}
+	ln, err := config.Listen(context.Background(), network, address)
 	if err != nil {
 		t.Fatal(err)
 	}

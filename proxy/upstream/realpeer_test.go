@@ -82,6 +82,42 @@ func TestPostfixClientInfo(t *testing.T) {
 	}
 }
 
+// Dovecot over LMTP is told by XCLIENT, if it trusts us, or by a PROXY header.
+func TestDovecotClientInfo(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		opt  peertest.Dovecot
+		info string
+		from string // what its Received field must have
+	}{
+		{name: "xclient", opt: peertest.Dovecot{XClient: true}, from: "from helo.example ([192.0.2.7])"},
+		{name: "proxy", opt: peertest.Dovecot{ProxyProtocol: true}, info: ClientProxy, from: "([192.0.2.7])"},
+		{name: "proxy-v2", opt: peertest.Dovecot{ProxyProtocol: true}, info: ClientProxyV2, from: "([192.0.2.7])"},
+		{name: "none", opt: peertest.Dovecot{XClient: true}, info: ClientNone, from: "([127.0.0.1])"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := peertest.StartDovecot(t, tc.opt)
+			u := newUpstream(t, Config{Address: "lmtp://" + s.Addr, ClientInfo: tc.info})
+			if _, err := u.Probe(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				c := mustOpen(t, u, visitor)
+				result, err := deliver(context.Background(), c, text(exactMessage), Path{Local: "alice", Domain: "example.org"})
+				if err != nil || result.Reply.Code != 250 {
+					t.Fatalf("%v, %v\n%s", result, err, s.Log())
+				}
+				c.Close()
+			}
+			for _, m := range s.Messages("alice@example.org", 2) {
+				if received := m.Header("Received"); len(received) != 1 || !strings.Contains(received[0], tc.from) {
+					t.Errorf("the Received fields are %q, expected one with %q", received, tc.from)
+				}
+			}
+		})
+	}
+}
+
 // Postfix with TLS required, and its refusal of a user.
 func TestPostfixTLS(t *testing.T) {
 	s := peertest.StartPostfix(t, peertest.Postfix{TLS: true, XClient: []string{"127.0.0.0/8"}})
