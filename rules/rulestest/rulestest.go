@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/net/html"
+	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
 
 	"postern/rules"
@@ -221,6 +222,9 @@ func (s *Subject) readHTML(src string) {
 			if t.Data == "a" {
 				href, shown = attr["href"], ""
 			}
+			if t.Data == "img" && attr["src"] != "" {
+				s.addLink(attr["src"], "", "resource")
+			}
 		case html.EndTagToken:
 			if hidden > 0 {
 				hidden--
@@ -246,8 +250,12 @@ func (s *Subject) addLink(link, shown, source string) {
 	if err != nil {
 		return
 	}
+	host := strings.ToLower(u.Hostname())
+	if ascii, err := idna.ToASCII(host); err == nil {
+		host = ascii
+	}
 	item := Item{
-		"url": {link}, "scheme": {u.Scheme}, "host": {strings.ToLower(u.Hostname())}, "path": {u.Path}, "shown": {shown}, "source": {source},
+		"url": {link}, "scheme": {u.Scheme}, "host": {host}, "path": {u.Path}, "shown": {shown}, "source": {source},
 	}
 	if org := orgDomain(u.Hostname()); org != "" {
 		item["org_domain"] = []string{org}
