@@ -30,7 +30,7 @@ type Postfix struct {
 	SmartHost        string            // host:port that all other mail is handed to, at once and then every second until it is taken
 	IPv6             bool              // listen on [::1] too, on the same port
 	Parameters       map[string]string // more of main.cf; the last word over what is set here
-	Main             string            // more of main.cf as it is written, below all the rest
+	Main             string            // more of main.cf as it is written; the last word over all the rest
 	Master           string            // more of master.cf; SUBMISSION in it becomes [PostfixServer.Submission]
 }
 
@@ -239,6 +239,13 @@ func (s *PostfixServer) mainCf(opt Postfix, mailUser idPair) string {
 		}
 	}
 	maps.Copy(p, opt.Parameters)
+	// A parameter must not stand there twice. Each process of Postfix warns of it when it starts, and postlogd, which
+	// writes the log, does so into its own socket: that holds ten lines, and when it is full nobody goes on, ever.
+	for line := range strings.Lines(opt.Main) {
+		if k, _, ok := strings.Cut(line, "="); ok { // of a comment or a continued line the name is none that we set
+			delete(p, strings.TrimRight(k, " \t"))
+		}
+	}
 	var b strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(p)) {
 		fmt.Fprintf(&b, "%s = %s\n", k, p[k])

@@ -213,6 +213,36 @@ func TestPostfixOptions(t *testing.T) {
 	}
 }
 
+// A main.cf that says a dozen things twice made a Postfix that never answered: see mainCf.
+func TestPostfixWithParametersOfItsOwn(t *testing.T) {
+	s := StartPostfix(t, Postfix{Main: `# a site's own
+compatibility_level = 3.6
+smtpd_relay_restrictions=permit_mynetworks,
+    reject_unauth_destination
+inet_protocols = ipv4
+disable_dns_lookups = yes
+smtpd_peername_lookup = no
+defer_transports = smtp
+local_header_rewrite_clients =
+smtpd_client_connection_count_limit = 0
+smtpd_client_connection_rate_limit = 0
+smtpd_error_sleep_time = 0
+in_flow_delay = 0
+virtual_mailbox_limit = 0
+mynetworks = 127.0.0.0/8
+`})
+	c := Dial(t, s.Addr)
+	c.Expect(220)
+	c.Want("EHLO client.example", 250)
+	if code, text := c.Deliver("eve@example.com", []string{"bob@example.org"}, "Subject: x\r\n\r\nx\r\n"); code != 250 {
+		t.Fatalf("delivery: %d %s\n%s", code, text, s.Log())
+	}
+	s.Messages("bob", 1)
+	if log := s.Log(); strings.Contains(log, "overriding earlier entry") {
+		t.Errorf("a parameter stands there twice:\n%s", log)
+	}
+}
+
 func TestPostfixStopsAndStartsWithItsMail(t *testing.T) {
 	s := StartPostfix(t, Postfix{})
 	c := Dial(t, s.Addr)
