@@ -320,13 +320,16 @@ func (c *dmarcCheck) Run(ctx context.Context, in Input) Report {
 		switch over = c.override(in, res, seen); {
 		case over != nil:
 			res.Override = over.kind
-			res.Reason += ", but it is let through: " + over.kind
+			res.Reason += dmarcLetThrough + over.kind
 		case missing != nil:
 			res, err = res.fails(missing)
 		}
 	}
 	return Report{Fact: res, Err: err, Auth: []AuthResult{res.authResult()}, Findings: c.findings(res, over)}
 }
+
+// dmarcLetThrough stands before the kind of an override in the reason of a failure.
+const dmarcLetThrough = ", but it is let through: "
 
 // awaitOptional awaits a check that may be switched off: that is no error, and no result.
 func awaitOptional[T any](ctx context.Context, f *Facts, k Key[T]) (T, error) {
@@ -352,16 +355,25 @@ func (c *dmarcCheck) findings(res *DMARCResult, over *dmarcOverride) []Finding {
 		f.Force = map[dmarcPolicy]Action{dmarcQuarantine: Quarantine, dmarcReject: Reject}[res.Policy]
 		f.Reply = fmt.Sprintf("it is not authenticated as %s, whose owner asks to %s such mail (DMARC)", res.Domain, res.Policy)
 	}
-	asked := fmt.Sprintf("%s asks for %s", res.PolicyDomain, res.Policy)
-	if res.Published != res.Policy {
-		asked += fmt.Sprintf(" (%s, but in test mode)", res.Published)
+	findings = append(findings, f)
+	var policy Finding
+	if res.Policy != "" { // a host that recorded the failure need not have recorded the policy
+		policy = c.policyFinding(res)
+		findings = append(findings, policy)
 	}
-	policy := c.cfg.Scores.finding("dmarc", "policy_"+string(res.Policy), asked)
-	findings = append(findings, f, policy)
 	if over != nil {
 		findings = append(findings, Finding{Symbol: "dmarc.override." + over.kind, Score: -f.Score - policy.Score, Detail: over.detail})
 	}
 	return findings
+}
+
+// policyFinding tells what the domain's owner asks for.
+func (c *dmarcCheck) policyFinding(res *DMARCResult) Finding {
+	asked := fmt.Sprintf("%s asks for %s", res.PolicyDomain, res.Policy)
+	if res.Published != res.Policy {
+		asked += fmt.Sprintf(" (%s, but in test mode)", res.Published)
+	}
+	return c.cfg.Scores.finding("dmarc", "policy_"+string(res.Policy), asked)
 }
 
 // detail is the evidence in one line.

@@ -123,17 +123,22 @@ type task struct {
 	report Report
 }
 
+// closed is the done of a task whose report was there from the start.
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
 // A Run is the checks of one SMTP connection under way. Its methods are called by one goroutine, the session's.
 type Run struct {
-	p      *Pipeline
-	now    func() time.Time
-	stats  dns.Stats
-	told   DNSCost // of stats, by Spent
-	in     Input
-	tasks  []*task // by stage; nil: not started, or does not judge this client
-	root   context.Context
-	scopes [PerMessage + 1]scopeContext
-	wg     sync.WaitGroup
+	p     *Pipeline
+	now   func() time.Time
+	stats dns.Stats
+	told  DNSCost // of stats, by Spent
+	in    Input
+	tasks []*task // by stage; nil: not started, or does not judge this client
+
+	recorded map[string][]AuthResult // what checks take over in place of running, by their names
+	root     context.Context
+	scopes   [PerMessage + 1]scopeContext
+	wg       sync.WaitGroup
 }
 
 type scopeContext struct {
@@ -261,12 +266,17 @@ func (r *Run) start(s Scope) {
 	}
 	r.in.Now = r.now()
 	for i, stage := range r.p.stages {
-		if stage.Check.Scope() == s && !stage.Off && r.judges(stage.Check) {
+		if stage.Check.Scope() != s || stage.Off {
+			continue
+		}
+		if report, ok := r.recalled(stage.Check, r.in); ok {
+			r.tasks[i] = &task{done: closed, report: report}
+		} else if r.judges(stage.Check) {
 			r.tasks[i] = &task{done: make(chan struct{})}
 		}
 	}
 	for i, stage := range r.p.stages {
-		if t := r.tasks[i]; t != nil && stage.Check.Scope() == s {
+		if t := r.tasks[i]; t != nil && t.done != closed && stage.Check.Scope() == s {
 			in := r.in
 			in.Facts = r.facts(stage.Check)
 			ctx := r.scopes[s].ctx

@@ -39,6 +39,7 @@ type Runtime struct {
 	wake       func() // an upstream should be asked earlier than was planned
 	quarantine *nextHop
 	stop       func() error
+	recorded   string       // whose recorded results stored mail is judged by; "" for nobody's
 	users      atomic.Int64 // its owner and the transactions that go by it
 }
 
@@ -47,6 +48,7 @@ type RuntimeOptions struct {
 	Log      *slog.Logger
 	Resolver dns.Lookuper // nil: made of the configuration
 	NoTests  bool         // do not run the tests in the rule files
+	Recorded string       // the authserv-id whose recorded results stored mail is judged by; "": the checks are run
 }
 
 // NewRuntime builds what the configuration describes. The tests in the rule files must pass.
@@ -57,6 +59,7 @@ func NewRuntime(ctx context.Context, cfg *Config, opt RuntimeOptions) (*Runtime,
 	rt := &Runtime{
 		Config:   cfg,
 		resolver: opt.Resolver,
+		recorded: opt.Recorded,
 		routes:   make(map[string]*route),
 		healths:  make(map[Upstream]*health),
 		log:      opt.Log,

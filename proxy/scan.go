@@ -106,6 +106,9 @@ func (rt *Runtime) Examine(ctx context.Context, msg *message.Message, env Envelo
 		Trusted: env.IP.IsValid() && within(rt.Config.Networks.Trusted, env.IP),
 		OwnName: rt.Config.Hostname,
 	}, time.Now)
+	if rt.recorded != "" {
+		x.run.Recall(filters.Recorded(msg.Header, rt.recorded))
+	}
 	if env.Helo != "" {
 		x.run.Helo(&filters.Helo{Name: env.Helo, Extended: true})
 	}

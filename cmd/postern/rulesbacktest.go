@@ -26,8 +26,9 @@ its own. One that is not given is the configuration in force.
 Prints how many messages each set accepts, tags, quarantines and refuses at the configured thresholds, and every message
 whose verdict changes with the rules that changed it. A new false positive is ham that is treated more severely than before.
 
-No network is used: conditions on SPF, DKIM, DMARC and DNS lists are unknown, and their scores are missing on both sides. With
--dns they are asked, of the DNS of today.
+No network is used. What this host recorded of SPF, DKIM, ARC and DMARC in Authentication-Results when a message came in counts
+(-authserv-id names another host); else conditions on these, and on DNS lists, are unknown, and their scores are missing on both
+sides. With -dns they are asked, of the DNS of today.
 
 Exits 0 when there are no more new false positives than -allow-fp says, 1 when there are more, or when a message could not
 be read.
@@ -73,7 +74,7 @@ func runRulesBacktest(ctx context.Context, c *call) int {
 		defer rt.Close()
 		t.runtimes[i] = rt
 	}
-	f.tell(c)
+	defer f.tell(c)()
 	t.report.describe(&f, t.runtimes)
 	failed := t.run(ctx, &f.corpusFlags, newProgress(c.stderr))
 	for _, err := range failed {

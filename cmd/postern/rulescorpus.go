@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"sync/atomic"
 
+	"postern/filters"
 	"postern/filters/dns"
 	"postern/filters/message"
 	"postern/filters/message/mailbox"
@@ -22,8 +25,11 @@ var classes = []class{ham, spam}
 
 // corpusFlags name stored mail that is known to be ham or spam, and how it is judged.
 type corpusFlags struct {
-	paths map[class][]string
-	dns   bool
+	paths    map[class][]string
+	dns      bool
+	authserv string // whose recorded results of SPF, DKIM, ARC and DMARC count
+
+	recorded atomic.Int64 // messages with such results
 }
 
 func (f *corpusFlags) register(c *call) {
@@ -32,6 +38,7 @@ func (f *corpusFlags) register(c *call) {
 		f.add(c, k, fmt.Sprintf("mail that is %s", k))
 	}
 	c.flags.BoolVar(&f.dns, "dns", false, "ask DNS, as it is today (default: no network is used)")
+	c.flags.StringVar(&f.authserv, "authserv-id", "", "take SPF, DKIM, ARC and DMARC from what the host `NAME` recorded in Authentication-Results (default the hostname of the configuration, with -dns nobody; - for nobody)")
 }
 
 // add makes the flag for the mail of a class.
@@ -51,14 +58,26 @@ func (f *corpusFlags) options(cfg *proxy.Config) proxy.RuntimeOptions {
 	if !f.dns {
 		cfg.Filters.PassErrors()
 		opt.Resolver = dns.Offline()
+		f.authserv = cmp.Or(f.authserv, cfg.Hostname)
+	}
+	if f.authserv != nobody {
+		opt.Recorded = f.authserv
 	}
 	return opt
 }
 
-// tell says what judging without DNS means.
-func (f *corpusFlags) tell(c *call) {
+// nobody is the authserv-id under which nothing was recorded.
+const nobody = "-"
+
+// tell says what judging without DNS means. What it gives says, when all are judged, for how many messages it was otherwise.
+func (f *corpusFlags) tell(c *call) (after func()) {
 	if !f.dns {
 		fmt.Fprintln(c.stderr, "offline: no DNS is asked; SPF, DKIM, DMARC and DNS lists are unknown to the rules")
+	}
+	return func() {
+		if n := f.recorded.Load(); n > 0 {
+			fmt.Fprintf(c.stderr, "%s judged by what %s recorded of SPF, DKIM, ARC and DMARC\n", plural(int(n), "message"), f.authserv)
+		}
 	}
 }
 
@@ -88,6 +107,9 @@ func judgeCorpus[T any](ctx context.Context, f *corpusFlags, k class, judge func
 		msg, err := message.Read(item.Data, item.Size)
 		if err != nil {
 			return judged{path: item.Path, err: err}
+		}
+		if f.authserv != nobody && len(filters.Recorded(msg.Header, f.authserv)) > 0 {
+			f.recorded.Add(1)
 		}
 		return judged{path: item.Path, result: judge(msg)}
 	}, func(j judged) {

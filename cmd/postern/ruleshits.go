@@ -29,8 +29,9 @@ mode are counted as well, those that are off are not asked.
 
 With FILE, a rule file or a folder of them, these stand in for the configured rule files, and only their rules are told of.
 
-No network is used: a rule that asks for SPF, DKIM, DMARC or a DNS list can't be decided, and is listed as such. With -dns
-they are asked, of the DNS of today. Exits 1 when a message could not be read.
+No network is used. What this host recorded of SPF, DKIM, ARC and DMARC in Authentication-Results when a message came in counts
+(-authserv-id names another host); else a rule that asks for these, or for a DNS list, can't be decided, and is listed as such.
+With -dns they are asked, of the DNS of today. Exits 1 when a message could not be read.
 
 KEY is one of spam, ham, so, score, cost, rule, file.
 
@@ -70,7 +71,7 @@ func runRulesHits(ctx context.Context, c *call) int {
 		return c.explain(err)
 	}
 	defer rt.Close()
-	f.tell(c)
+	defer f.tell(c)()
 	h := newHitCount(rt, unjudged{c: c})
 	failed := h.run(ctx, &f.corpusFlags, newProgress(c.stderr))
 	for _, err := range failed {

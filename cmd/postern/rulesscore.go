@@ -77,7 +77,7 @@ func runRulesScore(ctx context.Context, c *call) int {
 		return c.explain(err)
 	}
 	defer s.rt.Close()
-	f.tell(c)
+	defer f.tell(c)()
 	failed := s.run(ctx, &f.corpusFlags, newProgress(c.stderr))
 	for _, err := range failed {
 		fmt.Fprintf(c.stderr, "postern rules score: %v\n", err)

@@ -87,7 +87,7 @@ func runRulesTune(ctx context.Context, c *call) int {
 	if len(t.rules) == 0 {
 		return c.fail(errors.New("no rule has a score that may change"))
 	}
-	f.tell(c)
+	defer f.tell(c)()
 	return t.run(ctx, c, &f)
 }
 
