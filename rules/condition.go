@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -55,7 +56,7 @@ func (p *parser) lead(n *strict.Node) (*strict.Pair, []strict.Pair) {
 		pos, hint := n.Pos(), ""
 		for _, pair := range pairs {
 			if near := strict.Suggest(pair.Key.Text(), known); near != "" && operators[pair.Key.Text()] == nil {
-				pos, hint = pair.Key.Pos(), ", did you mean "+near+"?"
+				pos, hint = pair.Key.Pos(), fmt.Sprintf(": unknown subject %q, did you mean %q?", pair.Key.Text(), near)
 				break
 			}
 		}

@@ -25,7 +25,22 @@ func Suggest(got string, known []string) string {
 			best, bestDist = name, d
 		}
 	}
+	if best == "" {
+		best = abbreviated(lower, known)
+	}
 	return best
+}
+
+// abbreviated returns the known name that is the beginning of what was written, such as "sat" of "saturday", or the longer form of
+// it; "" for none.
+func abbreviated(lower string, known []string) string {
+	const least = 3
+	for _, name := range known {
+		if short := min(len(lower), len(name)); short >= least && strings.EqualFold(lower[:short], name[:short]) {
+			return name
+		}
+	}
+	return ""
 }
 
 // Unknown words the complaint about an unknown name: `unknown list "freemial" (known: freemail, shorteners)`, and, where
