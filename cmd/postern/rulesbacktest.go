@@ -16,7 +16,7 @@ import (
 
 var rulesBacktestCommand = &command{
 	name:    "rules backtest",
-	args:    "[-before PATH] [-after PATH] [-ham PATH] [-spam PATH] [-allow-fp N] [-config FILE] [-no-packs] [-dns] [-json]",
+	args:    "[-before PATH] [-after PATH] [-ham PATH] [-spam PATH] [-allow-fp N] [-config FILE] [-no-packs] [-dns] [-authserv-id NAME] [-json]",
 	summary: "compare two sets of rules on stored mail: which verdicts change, and by which rules",
 	help: `
 Judges the same stored mail by two sets of rules. PATH of -before and -after is a rule file or a folder of them, which stand in

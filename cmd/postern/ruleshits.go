@@ -20,7 +20,7 @@ import (
 
 var rulesHitsCommand = &command{
 	name:    "rules hits",
-	args:    "[-ham PATH] [-spam PATH] [-sort KEY] [-json] [-csv] [-config FILE] [-no-packs] [-dns] [FILE...]",
+	args:    "[-ham PATH] [-spam PATH] [-sort KEY] [-json] [-csv] [-config FILE] [-no-packs] [-dns] [-authserv-id NAME] [FILE...]",
 	summary: "count what each rule hits in stored mail, and what it costs",
 	help: `
 Puts the rules to stored mail and prints, of each, how many spam and ham it hit, which rule hits with it most, and what it cost.

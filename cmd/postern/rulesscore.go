@@ -18,7 +18,7 @@ import (
 
 var rulesScoreCommand = &command{
 	name:    "rules score",
-	args:    "[-ham PATH] [-spam PATH] [-dsn PATH] [-model FILE] [-learn HOW] [-json] [-config FILE] [-no-packs] [-dns] [FILE...]",
+	args:    "[-ham PATH] [-spam PATH] [-dsn PATH] [-model FILE] [-learn HOW] [-json] [-config FILE] [-no-packs] [-dns] [-authserv-id NAME] [FILE...]",
 	summary: "tell how well rules and classifier know spam from ham in stored mail",
 	help: `
 Judges stored mail and prints how much of the spam and of the ham reaches each threshold of the policy, how much spam can be

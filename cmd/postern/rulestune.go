@@ -22,7 +22,7 @@ import (
 
 var rulesTuneCommand = &command{
 	name:    "rules tune",
-	args:    "[-ham PATH] [-spam PATH] [-max-fp PERCENT] [-reach POINTS] [-parts N] [-seed N] [-write] [-config FILE] [-no-packs] [-dns] [FILE...]",
+	args:    "[-ham PATH] [-spam PATH] [-max-fp PERCENT] [-reach POINTS] [-parts N] [-seed N] [-write] [-config FILE] [-no-packs] [-dns] [-authserv-id NAME] [FILE...]",
 	summary: "propose scores from stored mail, as a patch of the rule files",
 	help: `
 Looks for the scores with which the rules best tell stored spam from stored ham at the tag threshold, while no more ham than
