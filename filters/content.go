@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/net/publicsuffix"
 
 	"postern/filters/message"
 	"postern/rules"
@@ -233,6 +230,8 @@ func addressPart(a message.Address, part string) string {
 		return a.Domain
 	case "org_domain":
 		return message.OrgDomain(a.Domain)
+	case "name_domain":
+		return claimedDomain(a.Name)
 	}
 	return ""
 }
@@ -259,113 +258,6 @@ func (s *subject) Body(part string) string {
 		return string(raw)
 	}
 	return m.Text()
-}
-
-// Links gives the links of text and HTML.
-func (s *subject) Links() []rules.Item {
-	if s.in.Message == nil {
-		return nil
-	}
-	links := s.in.Message.Links()
-	items := make([]rules.Item, len(links))
-	for i := range links {
-		items[i] = linkItem{link: &links[i]}
-	}
-	return items
-}
-
-type linkItem struct{ link *message.Link }
-
-func (l linkItem) Part(name string) []string {
-	switch name {
-	case "url", "":
-		return one(l.link.URL)
-	case "host":
-		return one(l.link.Host)
-	case "org_domain":
-		return one(l.link.OrgDomain)
-	case "path":
-		return one(l.link.Path)
-	case "scheme":
-		return one(l.link.Scheme)
-	case "shown":
-		return one(l.link.Shown)
-	case "shown_domain":
-		return one(shownDomain(l.link.Shown))
-	case "source":
-		return one(l.link.Source)
-	}
-	return nil
-}
-
-// Attachments gives the attached files.
-func (s *subject) Attachments() []rules.Item {
-	if s.in.Message == nil {
-		return nil
-	}
-	list := s.in.Message.Attachments()
-	items := make([]rules.Item, len(list))
-	for i := range list {
-		items[i] = attachmentItem{a: &list[i]}
-	}
-	return items
-}
-
-type attachmentItem struct{ a *message.Attachment }
-
-func (i attachmentItem) Part(name string) []string {
-	switch name {
-	case "name", "":
-		return one(i.a.Name)
-	case "type":
-		return one(i.a.Type)
-	case "real_type":
-		return one(i.a.RealType)
-	case "size":
-		return one(strconv.FormatInt(i.a.Size, 10))
-	case "inside":
-		return i.a.Inside
-	case "encrypted":
-		return flagValue(i.a.Encrypted)
-	case "inline":
-		return flagValue(i.a.Inline)
-	}
-	return nil
-}
-
-func flagValue(set bool) []string {
-	if set {
-		return []string{"true"}
-	}
-	return nil
-}
-
-// shownDomain is the organizational domain of a host or URL in the text of a link: what its reader believes to open.
-// A text that names none has none.
-func shownDomain(shown string) string {
-	for word := range strings.FieldsSeq(shown) {
-		word = strings.ToLower(strings.Trim(word, `"'()[]<>,.;:!?`))
-		_, rest, isURL := strings.Cut(word, "://")
-		if !isURL {
-			rest = word
-		}
-		if end := strings.IndexAny(rest, "/?#:"); end >= 0 {
-			rest = rest[:end]
-		}
-		if strings.Contains(rest, "@") || !strings.Contains(rest, ".") || !isHostName(rest) {
-			continue
-		}
-		if domain := message.OrgDomain(rest); domain != "" && (isURL || strings.HasPrefix(rest, "www.") || knownSuffix(rest)) {
-			return domain
-		}
-	}
-	return ""
-}
-
-// knownSuffix reports whether a name ends in a suffix of the public list, so that "e.g." and "file.txt" are no hosts.
-func knownSuffix(name string) bool {
-	_, icann := publicsuffix.PublicSuffix(name)
-	return icann
 }
 
 func one(s string) []string {
@@ -461,31 +353,6 @@ func (s *subject) hasFailed(check string) bool {
 		}
 	}
 	return false
-}
-
-// Message answers about the message as a whole.
-func (s *subject) Message(part string) rules.Answer {
-	m := s.in.Message
-	if m == nil {
-		return rules.Answer{Unknown: true}
-	}
-	switch part {
-	case "size":
-		return values(strconv.FormatInt(m.Size(), 10))
-	case "parts":
-		return values(strconv.Itoa(len(m.Parts())))
-	case "script":
-		return rules.Answer{Values: m.Scripts()}
-	case "language":
-		return rules.Answer{Values: one(m.Language())}
-	case "defects":
-		var answer rules.Answer
-		for _, d := range m.Defects() {
-			answer.Values = append(answer.Values, d.Kind)
-		}
-		return answer
-	}
-	return rules.Answer{}
 }
 
 // Symbol counts the findings of other checks. A symbol that a failed check could have yielded is unknown.

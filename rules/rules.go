@@ -159,17 +159,20 @@ type Answer struct {
 // All text is UTF-8, whatever the message was written in; only the part "raw" of a header field holds the bytes as they came.
 type Subject interface {
 	// Header answers for all fields of a name, top to bottom. Parts: "decoded" (unfolded, RFC 2047 words decoded), "raw"
-	// (unfolded, undecoded), and of each address in them, in order, "name", "address", "local", "domain", "org_domain".
+	// (unfolded, undecoded), and of each address in them, in order, "name", "address", "local", "domain", "org_domain",
+	// "name_domain" (the organizational domain of an address or host in the name).
 	Header(name, part string) Answer
 	// Body returns the text of the message. Parts: "text" (what a reader sees), "hidden" (what a reader of the HTML does
 	// not see), "html" (its source), "raw" (the body undecoded).
 	Body(part string) string
 	// Links have the parts "url", "scheme", "host", "org_domain", "path", "shown" (the text of the link), "shown_domain"
-	// (the organizational domain of a host or URL in that text, none where it names none), "source" ("text", "html", "resource" for
-	// what HTML loads by itself, "attachment" for attached HTML).
+	// (the organizational domain of a host or URL in that text, none where it names none), "user" (what stands before the host),
+	// "port" (one that is not usual), "idn" (the host as it is shown, if that differs), "tricks" (words), "source" ("text",
+	// "html", "resource" for what HTML loads by itself, "attachment" for attached HTML).
 	Links() []Item
 	// Attachments have the parts "name", "type" (as declared), "real_type" (by content), "size" (bytes, decoded),
-	// "inside" (names in an archive, one value each), "encrypted" ("true" or none), "inline" ("true" or none).
+	// "inside" (names in an archive, one value each), "encrypted" ("true" or none), "inline" ("true" or none), "extension",
+	// "kind", "inside_kind", "tricks" and "active" (words).
 	Attachments() []Item
 	// Envelope parts: "ip", "rdns" (only where it is forward-confirmed), "helo", "from" (one empty value for the null
 	// reverse-path), "from_domain", "rcpt", "rcpt_domain" (one value per recipient), "tls" ("1.2", "1.3"; none without TLS).
@@ -178,7 +181,9 @@ type Subject interface {
 	// "dmarc_domain" and "dkim_domain" (only what passed).
 	Auth(part string) Answer
 	// Message parts: "size" (bytes), "parts" (count), "defects" (words), "script" (of the letters, the most frequent first:
-	// "latin"), "language" (as ISO 639-1 has it; none where it can't be told).
+	// "latin"), "language" (as ISO 639-1 has it; none where it can't be told), "types" (media types of the parts), "charsets" and
+	// "encodings" (of the texts), "field_names" (of the header section, a space between them), "date_ahead" (hours), "active" and
+	// "hidden_by" (words), "invisible" and "mixed_words" (counts).
 	Message(part string) Answer
 	// Symbol answers for the findings of checks: how many of that name, and the sum of their scores in hundredths.
 	// Unknown: the check that yields it failed, timed out or has not run. Rules are not asked for here.

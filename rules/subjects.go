@@ -56,6 +56,14 @@ var (
 		"kn", "ko", "lo", "lt", "lv", "mk", "ml", "mr", "my", "nl", "no", "pa", "pl", "pt", "ro", "ru", "si", "sk", "sl", "sr", "sv", "ta", "te", "th",
 		"tr", "uk", "ur", "vi", "zh",
 	}
+	activeWords    = []string{"script", "handler", "unpack", "download", "form", "password", "redirect", "frame", "data_uri"}
+	hidingWords    = []string{"display", "visibility", "opacity", "size", "colour", "off_screen", "clipped"}
+	linkTrickWords = []string{"ip", "odd_ip", "user", "port", "punycode", "mixed_script", "encoded_host", "backslash"}
+	nameTrickWords = []string{"double_extension", "bidi_name", "padded_name", "type_mismatch"}
+	kindWords      = []string{
+		"executable", "script", "shortcut", "disk_image", "archive", "office", "macros", "onenote", "help", "html", "svg", "pdf", "image", "audio",
+		"video", "text", "message", "calendar", "contact", "font", "signature", "other",
+	}
 	weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 )
 
@@ -72,14 +80,15 @@ const (
 // the others it is the part itself.
 var subjects = map[string]map[string]part{
 	"header": {
-		"decoded":    {kind: text, many: true, cost: costHeader},
-		"raw":        {kind: text, many: true, cost: costHeader},
-		"name":       {kind: text, many: true, cost: costHeader},
-		"address":    {kind: text, many: true, cost: costHeader},
-		"local":      {kind: text, many: true, cost: costHeader},
-		"domain":     {kind: text, many: true, cost: costHeader},
-		"org_domain": {kind: text, many: true, cost: costHeader},
-		"count":      {kind: number, cost: costHeader},
+		"decoded":     {kind: text, many: true, cost: costHeader},
+		"raw":         {kind: text, many: true, cost: costHeader},
+		"name":        {kind: text, many: true, cost: costHeader},
+		"address":     {kind: text, many: true, cost: costHeader},
+		"local":       {kind: text, many: true, cost: costHeader},
+		"domain":      {kind: text, many: true, cost: costHeader},
+		"org_domain":  {kind: text, many: true, cost: costHeader},
+		"name_domain": {kind: text, many: true, cost: costHeader},
+		"count":       {kind: number, cost: costHeader},
 	},
 	"body": {
 		"text":   {kind: text, cost: costBody},
@@ -107,11 +116,20 @@ var subjects = map[string]map[string]part{
 		"dkim_domain":  {kind: text, many: true, cost: costEnvelope},
 	},
 	"message": {
-		"size":     {kind: size, cost: costEnvelope},
-		"parts":    {kind: number, cost: costParts},
-		"defects":  {kind: word, many: true, cost: costParts},
-		"script":   {kind: word, many: true, cost: costBody, word: scriptWords},
-		"language": {kind: word, cost: costBody, word: languageWords},
+		"size":        {kind: size, cost: costEnvelope},
+		"parts":       {kind: number, cost: costParts},
+		"types":       {kind: text, many: true, cost: costParts},
+		"charsets":    {kind: text, many: true, cost: costParts},
+		"encodings":   {kind: text, many: true, cost: costParts},
+		"field_names": {kind: text, cost: costHeader},
+		"date_ahead":  {kind: number, cost: costHeader},
+		"active":      {kind: word, many: true, cost: costBody, word: activeWords},
+		"hidden_by":   {kind: word, many: true, cost: costBody, word: hidingWords},
+		"invisible":   {kind: number, cost: costBody},
+		"mixed_words": {kind: number, cost: costBody},
+		"defects":     {kind: word, many: true, cost: costParts},
+		"script":      {kind: word, many: true, cost: costBody, word: scriptWords},
+		"language":    {kind: word, cost: costBody, word: languageWords},
 	},
 	"time": {
 		"local":   {kind: clock, cost: costEnvelope},
@@ -135,15 +153,24 @@ var itemParts = map[scope]map[string]part{
 		"shown":        {kind: text, many: true, cost: costBody},
 		"shown_domain": {kind: text, many: true, cost: costBody},
 		"source":       {kind: word, many: true, cost: costBody, word: []string{"text", "html", "resource", "attachment"}},
+		"user":         {kind: text, many: true, cost: costBody},
+		"port":         {kind: number, many: true, cost: costBody},
+		"idn":          {kind: text, many: true, cost: costBody},
+		"tricks":       {kind: word, many: true, cost: costBody, word: linkTrickWords},
 	},
 	ofAttachment: {
-		"name":      {kind: text, many: true, cost: costParts},
-		"type":      {kind: text, many: true, cost: costParts},
-		"real_type": {kind: text, many: true, cost: costBody},
-		"size":      {kind: size, many: true, cost: costBody},
-		"inside":    {kind: text, many: true, cost: costRaw},
-		"encrypted": {kind: word, many: true, cost: costRaw, word: []string{"true"}},
-		"inline":    {kind: word, many: true, cost: costParts, word: []string{"true"}},
+		"name":        {kind: text, many: true, cost: costParts},
+		"type":        {kind: text, many: true, cost: costParts},
+		"real_type":   {kind: text, many: true, cost: costBody},
+		"size":        {kind: size, many: true, cost: costBody},
+		"inside":      {kind: text, many: true, cost: costRaw},
+		"encrypted":   {kind: word, many: true, cost: costRaw, word: []string{"true"}},
+		"inline":      {kind: word, many: true, cost: costParts, word: []string{"true"}},
+		"extension":   {kind: text, many: true, cost: costParts},
+		"kind":        {kind: word, many: true, cost: costBody, word: kindWords},
+		"inside_kind": {kind: word, many: true, cost: costRaw, word: kindWords},
+		"tricks":      {kind: word, many: true, cost: costBody, word: nameTrickWords},
+		"active":      {kind: word, many: true, cost: costBody, word: activeWords},
 	},
 }
 
@@ -249,4 +276,9 @@ var whichNames = []string{"any", "every", "first", "last"}
 func (w which) String() string { return whichNames[w] }
 
 // Words returns the values that a part of a subject can have, where they are known.
-func Words(subject, part string) []string { return slices.Clone(subjects[subject][part].word) }
+func Words(subject, part string) []string {
+	if sc := itemSubjects[subject]; sc != ofMessage {
+		return slices.Clone(itemParts[sc][part].word)
+	}
+	return slices.Clone(subjects[subject][part].word)
+}

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -17,6 +18,13 @@ type Attachment struct {
 	Encrypted bool     // it can't be looked into without a password
 	Inside    []string // names of the files in a ZIP archive, as its directory has them
 	PartID    string   // the ID of its [Part]
+
+	Extension  string   // the last one of Name, in lower case, without the point; or empty
+	Kinds      []string // what kind of file it is: words of [AttachmentKinds]
+	InsideKind []string // the kinds of the names in Inside
+	Tricks     []string // how its name lies: words of [NameTricks]
+
+	macros bool
 }
 
 // Attachments are the message's attachments in their order, up to the limit: parts that are neither text to be read nor
@@ -42,16 +50,23 @@ func (p *Part) attached() bool {
 	if !p.Leaf() {
 		return p.message()
 	}
-	return p.Disposition == "attachment" || p.Name != "" || p.textKind() == notText
+	kind := p.textKind()
+	return p.Disposition == "attachment" || p.Name != "" || kind == notText || kind == attachedPage
 }
 
 // inspect goes through the body of a part once.
 func (m *Message) inspect(p *Part) Attachment {
-	a := Attachment{Name: p.Name, Type: p.Type, PartID: p.ID, Inline: p.Disposition == "inline" || p.related()}
-	if !p.Leaf() {
+	a := Attachment{Name: p.Name, Type: p.Type, PartID: p.ID, Extension: extension(p.Name), Inline: p.Disposition == "inline" || p.related()}
+	if p.Leaf() {
+		m.inspectBody(p, &a)
+	} else {
 		a.Size, a.RealType = p.Raw().Size(), p.Type
-		return a
 	}
+	a.Kinds, a.InsideKind, a.Tricks = a.kinds(), insideKinds(a.Inside), a.nameTricks()
+	return a
+}
+
+func (m *Message) inspectBody(p *Part, a *Attachment) {
 	s := samples.Get().(*sample)
 	defer samples.Put(s)
 	s.reset()
@@ -61,15 +76,15 @@ func (m *Message) inspect(p *Part) Attachment {
 	a.Size = s.size
 	a.RealType = realType(s.head)
 	a.Encrypted = encrypted(a.RealType, s)
+	a.macros = s.macros
 	if a.RealType == "application/zip" {
 		dir, err := readZip(s, m.limits.Names)
 		if err != nil {
 			m.attachDefects.add("bad_archive", "part %s: %v", p.ID, err)
 		}
-		a.Inside, a.Encrypted = dir.names, dir.encrypted
+		a.Inside, a.Encrypted, a.macros = dir.names, dir.encrypted, dir.macros
 		a.RealType = dir.kind()
 	}
-	return a
 }
 
 // related reports whether the part is shown within another, which names it by its Content-ID (RFC 2387).
@@ -90,12 +105,14 @@ type sample struct {
 	head []byte
 	tail []byte // the end, kept for ZIP and PDF only, whose directories stand there; at least tailSize of it if there is as much
 	size int64
+
+	macros, locked bool // streams of these names are in an OLE file
 }
 
 var samples = sync.Pool{New: func() any { return new(sample) }}
 
 func (s *sample) reset() {
-	s.head, s.tail, s.size = s.head[:0], s.tail[:0], 0
+	s.head, s.tail, s.size, s.macros, s.locked = s.head[:0], s.tail[:0], 0, false, false
 }
 
 func (s *sample) Write(p []byte) (int, error) {
@@ -103,6 +120,10 @@ func (s *sample) Write(p []byte) (int, error) {
 		s.head = append(s.head, p[:min(room, len(p))]...)
 	}
 	s.size += int64(len(p))
+	if s.ole() {
+		s.lookForStreams(p)
+		return len(p), nil
+	}
 	if !s.wantsTail() {
 		return len(p), nil
 	}
@@ -116,6 +137,35 @@ func (s *sample) Write(p []byte) (int, error) {
 
 func (s *sample) wantsTail() bool {
 	return len(s.head) >= 4 && (string(s.head[:2]) == "PK" || string(s.head[:4]) == "%PDF")
+}
+
+func (s *sample) ole() bool { return bytes.HasPrefix(s.head, oleMark) }
+
+var (
+	oleMark      = []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+	macrosStream = utf16("_VBA_PROJECT")     // MS-OVBA sections 2.2.1 and 2.3.4.1
+	lockedStream = utf16("EncryptedPackage") // MS-OFFCRYPTO section 1.3.2
+)
+
+// lookForStreams looks for the names of streams in an OLE file, whose directory may be anywhere in it (MS-CFB section 2.6).
+// The end of each piece is kept, as a name may go on in the next.
+func (s *sample) lookForStreams(p []byte) {
+	const keep = 64
+	if len(s.tail) > 0 {
+		s.findStreams(append(s.tail, p[:min(keep, len(p))]...))
+	}
+	s.findStreams(p)
+	if len(p) >= keep {
+		s.tail = append(s.tail[:0], p[len(p)-keep:]...)
+		return
+	}
+	s.tail = append(s.tail, p...)
+	s.tail = s.tail[:copy(s.tail, s.tail[max(0, len(s.tail)-keep):])]
+}
+
+func (s *sample) findStreams(b []byte) {
+	s.macros = s.macros || bytes.Contains(b, macrosStream)
+	s.locked = s.locked || bytes.Contains(b, lockedStream)
 }
 
 var errZip = errors.New("the ZIP archive has no readable directory")

@@ -16,6 +16,10 @@ type content struct {
 	html   string
 	hidden string
 	links  []Link
+
+	active   activeSet
+	activeIn map[string]*activeSet // by the ID of the attached part
+	hiddenBy hiding
 }
 
 // Text is the text that a reader sees: the text parts, those in HTML rendered to text, in their order, with LF line ends and in
@@ -60,7 +64,10 @@ func (m *Message) loadContent() {
 			}
 		}
 		l.release()
-		m.content = content{text: l.visible.String(), hidden: l.hidden.String(), html: strings.Join(l.html, ""), links: l.links.links}
+		m.content = content{
+			text: l.visible.String(), hidden: l.hidden.String(), html: strings.Join(l.html, ""), links: l.links.links,
+			active: l.active, activeIn: l.activeIn, hiddenBy: l.hiddenBy,
+		}
 		if l.visible.cut || l.hidden.cut || l.cut {
 			m.contentDefects.add("text_cut", "more text than is read")
 		}
@@ -80,6 +87,10 @@ type contentLoader struct {
 	left    int // octets of source yet to be read
 	cut     bool
 	source  *bytes.Buffer // of the part that is being read
+
+	active   activeSet
+	activeIn map[string]*activeSet
+	hiddenBy hiding
 }
 
 // sources are buffers for the decoded body of a part, which is gone once its charset has been decoded.
@@ -108,18 +119,29 @@ func (l *contentLoader) part(p *Part) {
 		l.links.scan(text)
 		return
 	}
-	attached := p.Disposition == "attachment"
+	attached := kind == attachedPage || p.Disposition == "attachment"
 	text := l.decode(p, source, htmlCharset(source, p.Charset))
 	r := htmlReader{links: &l.links, source: "html"}
 	if attached {
-		r.source, r.visible, r.hidden = "attachment", &textSink{}, &textSink{}
+		r.source, r.visible, r.hidden, r.active = "attachment", &textSink{}, &textSink{}, l.attachedActive(p)
 	} else {
-		r.visible, r.hidden = &l.visible, &l.hidden
+		r.visible, r.hidden, r.active = &l.visible, &l.hidden, &l.active
 		l.html = append(l.html, text)
 		l.visible.paragraph()
 		l.hidden.paragraph()
 	}
 	r.render(text)
+	l.hiddenBy |= r.hiddenBy
+}
+
+// attachedActive is where the active things of an attached part are noted.
+func (l *contentLoader) attachedActive(p *Part) *activeSet {
+	if l.activeIn == nil {
+		l.activeIn = map[string]*activeSet{}
+	}
+	set := &activeSet{}
+	l.activeIn[p.ID] = set
+	return set
 }
 
 // read gives the decoded body of a part, as much as may yet be read. It is valid until the next one is read.
@@ -157,6 +179,7 @@ const (
 	notText textKind = iota
 	plainText
 	htmlText
+	attachedPage // HTML or SVG that opens in a browser, whatever its declared type
 )
 
 // textKind says whether the part is text to be read, and of what kind.
@@ -164,6 +187,8 @@ func (p *Part) textKind() textKind {
 	switch {
 	case p.Type == "text/html" || p.Type == "application/xhtml+xml":
 		return htmlText
+	case p.attachedPage():
+		return attachedPage
 	case p.opaque:
 		return plainText // a body that could not be divided is shown as it is
 	case p.Type == "text/css" || p.Type == "text/javascript" || p.Type == "text/csv" || strings.HasSuffix(p.Type, "vcard"):
@@ -172,6 +197,19 @@ func (p *Part) textKind() textKind {
 		return plainText
 	}
 	return notText
+}
+
+// attachedPage reports whether a part is a page or a picture that a browser opens: by its name, as systems go by that, or
+// as a picture in SVG, which can hold all that a page can.
+func (p *Part) attachedPage() bool {
+	if p.Type == "image/svg+xml" {
+		return true
+	}
+	if p.Name == "" || strings.HasPrefix(p.Type, "text/") && p.Disposition != "attachment" {
+		return false
+	}
+	kind := kindOfExtension[extension(p.Name)]
+	return kind == "html" || kind == "svg"
 }
 
 // htmlCharset is the charset of an HTML source: the declared one, else that of a byte order mark or a meta element.

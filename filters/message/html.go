@@ -17,6 +17,8 @@ type htmlReader struct {
 	visible, hidden *textSink
 	links           *linkSet
 	source          string // of the links to follow: "html" or "attachment"
+	active          *activeSet
+	hiddenBy        hiding // the ways in which text was hidden
 
 	stack  []element
 	styles styleSheet
@@ -53,6 +55,7 @@ func (r *htmlReader) render(source string) {
 			name, more := z.TagName()
 			e := newElement(name)
 			attrs := readAttrs(z, more)
+			r.active.tag(e.atom, &attrs)
 			r.start(e, attrs)
 			raw = e.atom
 			if e.atom == atom.Noscript || e.atom == atom.Noembed || e.atom == atom.Noframes {
@@ -78,12 +81,17 @@ func (r *htmlReader) text(z *html.Tokenizer, raw atom.Atom) {
 	case atom.Style:
 		r.styles.parse(string(z.Text()))
 		return
-	case atom.Script, atom.Title, atom.Iframe, atom.Template:
+	case atom.Script:
+		r.active.script(string(z.Text()))
+		return
+	case atom.Title, atom.Iframe, atom.Template:
 		return
 	}
 	text := string(z.Text())
-	look := r.look()
-	if look.hides() {
+	if by := r.look().hides(); by != 0 {
+		if strings.TrimSpace(text) != "" {
+			r.hiddenBy |= by
+		}
 		r.hidden.words(text)
 		return
 	}
@@ -104,7 +112,8 @@ func (r *htmlReader) look() inherited {
 type attrs struct {
 	style, class, id, color, bgcolor, background string
 	href, src, action, alt, content, httpEquiv   string
-	hidden                                       bool
+	kind                                         string // of an input element
+	hidden, handler, download                    bool
 }
 
 func readAttrs(z *html.Tokenizer, more bool) attrs {
@@ -138,10 +147,18 @@ func readAttrs(z *html.Tokenizer, more bool) attrs {
 			dst = &a.content
 		case "http-equiv":
 			dst = &a.httpEquiv
+		case "type":
+			dst = &a.kind
+		case "xlink:href":
+			dst = &a.href // of a link in SVG
 		case "hidden":
 			a.hidden = true
 			continue
+		case "download":
+			a.download = true
+			continue
 		default:
+			a.handler = a.handler || len(key) > 4 && key[0] == 'o' && key[1] == 'n'
 			continue
 		}
 		if *dst == "" { // of an attribute given twice, the first counts
@@ -302,7 +319,7 @@ func (r *htmlReader) newLine() {
 }
 
 func (r *htmlReader) lineBreak() {
-	if r.look().hides() {
+	if r.look().hides() != 0 {
 		r.hidden.paragraph()
 		return
 	}

@@ -12,12 +12,15 @@ import (
 
 // A Link is a link in a message's text or HTML.
 type Link struct {
-	URL       string // as written, without white space and controls, and with a scheme; at most 2048 octets
-	Scheme    string // in lower case: "https", "mailto", "javascript", …
-	Host      string // host in lower case and A-labels, or an address in its usual form; empty if there is none
-	OrgDomain string // registrable domain of Host; empty for an address
-	Path      string // what follows the host, with the query, without the fragment
-	Shown     string // the text that is shown for it, or the image's alternative text
+	URL       string   // as written, without white space and controls, and with a scheme; at most 2048 octets
+	Scheme    string   // in lower case: "https", "mailto", "javascript", …
+	Host      string   // host in lower case and A-labels, or an address in its usual form; empty if there is none
+	OrgDomain string   // registrable domain of Host; empty for an address
+	Path      string   // what follows the host, with the query, without the fragment
+	User      string   // what stands before the host and an @, at most 200 octets; or empty
+	Port      int      // if one is written that is not usual for the scheme
+	Tricks    []string // how it hides where it leads: words of [LinkTricks]
+	Shown     string   // the text that is shown for it, or the image's alternative text
 	// Source is where it stands: "text"; "html" for one to be followed; "resource" for an image and the like that are loaded
 	// when the message is shown; "attachment" for one in attached HTML.
 	Source string
@@ -130,7 +133,8 @@ func parseLink(raw string) (l Link, ok bool) {
 	l = Link{URL: raw, Scheme: scheme}
 	switch scheme {
 	case "http", "https", "ftp":
-		l.Host, l.Path = splitAuthority(rest)
+		a, path := splitAuthority(rest, scheme)
+		l.Host, l.Path, l.User, l.Port, l.Tricks = a.host, path, a.user, a.port, a.tricks
 		if l.Host == "" {
 			return Link{}, false
 		}
@@ -159,18 +163,19 @@ func cleanURL(raw string) string {
 }
 
 // splitAuthority takes "//user@host:port/path" apart. Backslashes are slashes, and any number of them will do.
-func splitAuthority(s string) (host, path string) {
-	s = strings.TrimLeft(s, `/\`)
-	end := strings.IndexAny(s, `/\?#`)
+func splitAuthority(s, scheme string) (a authority, path string) {
+	rest := strings.TrimLeft(s, `/\`)
+	end := strings.IndexAny(rest, `/\?#`)
 	if end < 0 {
-		end = len(s)
+		end = len(rest)
 	}
-	authority, path := s[:end], s[end:]
-	path, _, _ = strings.Cut(path, "#")
-	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		authority = authority[at+1:]
+	a = readAuthority(rest[:end], scheme)
+	slashes := len(s) - len(rest)
+	if strings.IndexByte(s[:slashes], '\\') >= 0 || end < len(rest) && rest[end] == '\\' {
+		a.tricks = append(a.tricks, "backslash")
 	}
-	return cleanHost(authority), path
+	path, _, _ = strings.Cut(rest[end:], "#")
+	return a, path
 }
 
 // lineSpace is what browsers leave out of a link.

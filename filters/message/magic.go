@@ -36,6 +36,8 @@ var signatures = []signature{
 	{bytes: "\x60\xea", mediaType: "application/x-arj"},
 	{at: 257, bytes: "ustar", mediaType: "application/x-tar"},
 	{at: 0x8001, bytes: "CD001", mediaType: "application/x-iso9660-image"},
+	{at: 0x8001, bytes: "BEA01", mediaType: "application/x-iso9660-image"}, // UDF (ECMA-167)
+	{bytes: "KDMV", mediaType: "application/x-vmdk"},
 	{bytes: "vhdxfile", mediaType: "application/x-vhdx"},
 	{bytes: "conectix", mediaType: "application/x-vhd"},
 	{bytes: "L\x00\x00\x00\x01\x14\x02\x00", mediaType: "application/x-ms-shortcut"},
@@ -128,8 +130,7 @@ func encrypted(mediaType string, s *sample) bool {
 	case "application/pdf":
 		return bytes.Contains(s.tail, []byte("/Encrypt")) || bytes.Contains(s.head, []byte("/Encrypt"))
 	case "application/x-ole-storage":
-		// An Office document under a password holds a stream of this name, in UTF-16 (MS-OFFCRYPTO section 1.3.2).
-		return bytes.Contains(s.head, utf16("EncryptedPackage"))
+		return s.locked
 	case "application/vnd.rar":
 		return rarEncrypted(s.head)
 	}

@@ -49,15 +49,25 @@ func (l look) over(below look) look {
 
 // inherited is how the text in an element looks.
 type inherited struct {
-	gone      bool // nothing in the element can be seen, whatever its own look
-	invisible bool // these two can be undone by an element within
+	gone      hiding // how nothing in the element can be seen, whatever its own look
+	invisible bool   // these two can be undone by an element within
 	tiny      bool
 	fg, bg    colour
 }
 
 func (i inherited) with(l look) inherited {
-	i.gone = i.gone || l.noDisplay == yes || l.faint == yes || l.clips == yes && (l.noHeight == yes || l.noWidth == yes) ||
-		l.offside == yes && l.absolute == yes
+	if l.noDisplay == yes {
+		i.gone |= hiddenByDisplay
+	}
+	if l.faint == yes {
+		i.gone |= hiddenByOpacity
+	}
+	if l.clips == yes && (l.noHeight == yes || l.noWidth == yes) {
+		i.gone |= hiddenByClipping
+	}
+	if l.offside == yes && l.absolute == yes {
+		i.gone |= hiddenByPlace
+	}
 	if l.invisible != unset {
 		i.invisible = l.invisible == yes
 	}
@@ -68,8 +78,19 @@ func (i inherited) with(l look) inherited {
 	return i
 }
 
-func (i inherited) hides() bool {
-	return i.gone || i.invisible || i.tiny || i.fg.same(i.bg)
+// hides says how the text can't be seen; 0 where it can.
+func (i inherited) hides() hiding {
+	by := i.gone
+	if i.invisible {
+		by |= hiddenByVisibility
+	}
+	if i.tiny {
+		by |= hiddenBySize
+	}
+	if i.fg.same(i.bg) {
+		by |= hiddenByColour
+	}
+	return by
 }
 
 // A styleSheet holds the rules of style elements by selector: "tag", ".class", "#id", "tag.class", "tag#id".
