@@ -1,5 +1,5 @@
 // Package logs reads what Postern logged and makes sense of it: counts for a report, the story of one message, what
-// shadow rules would have done. Postern's log has one line an event, in logfmt (key=value, values quoted as Go quotes
+// shadow rules would have done. Postern's log has one line an event, in logfmt (key=value, values quoted as JSON quotes
 // strings) or as a flat JSON object with the same keys; docs/log.md tells what the keys mean.
 //
 // It stands beside proxy in the layout and imports nothing of ours: the log is the contract between the two. Commands
@@ -29,8 +29,7 @@ type encoding uint8
 
 const (
 	bare encoding = iota
-	goQuoted
-	jsonQuoted
+	quoted
 )
 
 // maxFields bounds the keys of one line.
@@ -97,12 +96,6 @@ func (f *field) text() string {
 	switch {
 	case f.kind == bare || bytes.IndexByte(f.value, '\\') < 0:
 		return string(f.inner())
-	case f.kind == goQuoted:
-		s, err := strconv.Unquote(string(f.value))
-		if err != nil {
-			return string(f.inner())
-		}
-		return s
 	}
 	var s string
 	if json.Unmarshal(f.value, &s) != nil {
@@ -146,7 +139,7 @@ func (r *Record) parseLogfmt(b []byte) bool {
 			if end < 0 {
 				return false
 			}
-			f.value, f.kind, b = b[:end+1], goQuoted, b[end+1:]
+			f.value, f.kind, b = b[:end+1], quoted, b[end+1:]
 			if len(b) > 0 && b[0] != ' ' {
 				return false
 			}
@@ -179,7 +172,7 @@ func (r *Record) parseJSON(b []byte) bool {
 			if end = closingQuote(b); end < 0 {
 				return false
 			}
-			f.value, f.kind = b[:end+1], jsonQuoted
+			f.value, f.kind = b[:end+1], quoted
 			b = b[end+1:]
 		} else {
 			if end = bytes.IndexAny(b, ",}"); end < 0 {

@@ -179,9 +179,10 @@ type Limits struct {
 
 // Log is where and how the log is written.
 type Log struct {
-	Format string `yaml:"format"`
-	Output string `yaml:"output"`
-	Level  string `yaml:"level"`
+	Format string    `yaml:"format"`
+	Output string    `yaml:"output"` // see parseLogOutput
+	Level  string    `yaml:"level"`
+	Redact Redaction `yaml:"redact"`
 }
 
 // Store is where small state lives between restarts.
@@ -241,7 +242,7 @@ func DefaultConfig() Config {
 			Spool:       4 << 30,
 			Relaying:    50,
 		},
-		Log:   Log{Format: "logfmt", Output: "stderr", Level: "info"},
+		Log:   Log{Format: "logfmt", Output: "stderr", Level: "info", Redact: RedactNothing},
 		Store: Store{Kind: "memory"},
 	}
 }
@@ -304,7 +305,7 @@ func (c *Config) fill() {
 		}
 	}
 	c.Control = c.Path(c.Control)
-	if c.Log.Output != "stderr" {
+	if sink, err := parseLogOutput(c.Log.Output); err == nil && sink.file != "" {
 		c.Log.Output = c.Path(c.Log.Output)
 	}
 	c.inherit()

@@ -1,30 +1,30 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 // LogHandler writes log records as one line each: logfmt, or the same keys as JSON. It implements slog.Handler.
 //
 // The message of a record is the value of the key event. Keys keep the order in which they were given. A value
-// that needs it is quoted as Go quotes a string, so no byte that a stranger sends can end a line or begin a key; a
-// [Foreign] value is quoted always, so that a pattern of fail2ban or grep can tell it from ours.
+// that needs it is quoted as JSON quotes a string, so no byte that a stranger sends can end a line or begin a key, and
+// any reader of logfmt reads it back; a [Foreign] value is quoted always, so that a pattern of fail2ban or grep can tell
+// it from ours.
 type LogHandler struct {
-	out   *LogOutput
-	json  bool
-	level slog.Level
-	attrs []slog.Attr
+	out    *LogOutput
+	json   bool
+	level  slog.Level
+	redact Redaction
+	attrs  []slog.Attr
 }
 
 // Foreign is a value that a stranger controls.
@@ -35,17 +35,20 @@ func NewLogHandler(out *LogOutput, format string, level slog.Level) *LogHandler 
 	return &LogHandler{out: out, json: format == "json", level: level}
 }
 
+// Handler writes to out as the configuration asks for.
+func (l Log) Handler(out *LogOutput) *LogHandler {
+	h := NewLogHandler(out, l.Format, l.MinLevel())
+	h.redact = l.Redact
+	return h
+}
+
 // NewLogger makes the logger that the configuration asks for, and the output to reopen and close.
 func NewLogger(cfg Log) (*slog.Logger, *LogOutput, error) {
 	out, err := OpenLog(cfg.Output)
 	if err != nil {
 		return nil, nil, err
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		level = slog.LevelInfo
-	}
-	return slog.New(NewLogHandler(out, cfg.Format, level)), out, nil
+	return slog.New(cfg.Handler(out)), out, nil
 }
 
 // Enabled reports whether records of the level are written.
@@ -73,16 +76,15 @@ func (h *LogHandler) Handle(_ context.Context, r slog.Record) error {
 	line.add("level", slog.StringValue(strings.ToLower(r.Level.String())))
 	line.add("event", slog.StringValue(r.Message))
 	for _, a := range h.attrs {
-		line.add(a.Key, a.Value.Resolve())
+		line.add(a.Key, h.redact.value(a.Key, a.Value.Resolve()))
 	}
 	r.Attrs(func(a slog.Attr) bool {
-		line.add(a.Key, a.Value.Resolve())
+		line.add(a.Key, h.redact.value(a.Key, a.Value.Resolve()))
 		return true
 	})
 	line.end()
 	*buf = line.b
-	_, err := h.out.Write(line.b)
-	return err
+	return h.out.put(r, line.b)
 }
 
 // A lineWriter appends one line in one of the two formats.
@@ -145,28 +147,64 @@ func plain(v slog.Value) any {
 
 func appendJSON(b []byte, v any) []byte {
 	if s, ok := v.(string); ok {
-		v = strings.ToValidUTF8(s, "\uFFFD")
+		return appendQuoted(b, s)
 	}
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text)
-	enc.SetEscapeHTML(false) // addresses are full of < and >, and this is no web page
-	if err := enc.Encode(v); err != nil {
-		return strconv.AppendQuote(b, "unreadable")
+	text, err := json.Marshal(v)
+	if err != nil {
+		return appendQuoted(b, "unreadable")
 	}
-	return append(b, bytes.TrimSuffix(text.Bytes(), []byte("\n"))...)
+	return append(b, text...)
 }
 
 func appendLogfmt(b []byte, v slog.Value) []byte {
 	if v.Kind() == slog.KindAny {
 		if f, ok := v.Any().(Foreign); ok {
-			return strconv.AppendQuote(b, string(f))
+			return appendQuoted(b, string(f))
 		}
 	}
 	text := v.String()
 	if needsQuotes(text) {
-		return strconv.AppendQuote(b, text)
+		return appendQuoted(b, text)
 	}
 	return append(b, text...)
+}
+
+// appendQuoted writes s as a string of JSON, in either format. What does not print, or would turn the direction of
+// writing around, is escaped, so that a terminal shows the line as it is; a run of octets that is no UTF-8 becomes one
+// U+FFFD.
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	broken := false
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		invalid := r == utf8.RuneError && n == 1
+		switch {
+		case invalid && broken:
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == '\n':
+			b = append(b, '\\', 'n')
+		case r == '\r':
+			b = append(b, '\\', 'r')
+		case r == '\t':
+			b = append(b, '\\', 't')
+		case r >= ' ' && r < 0x7f || unicode.IsPrint(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = appendEscaped(appendEscaped(b, high), low)
+		default:
+			b = appendEscaped(b, r)
+		}
+		broken = invalid
+		i += n
+	}
+	return append(b, '"')
+}
+
+func appendEscaped(b []byte, r rune) []byte {
+	const digits = "0123456789abcdef"
+	return append(b, '\\', 'u', digits[r>>12&0xf], digits[r>>8&0xf], digits[r>>4&0xf], digits[r&0xf])
 }
 
 func needsQuotes(s string) bool {
@@ -176,66 +214,6 @@ func needsQuotes(s string) bool {
 		}
 	}
 	return false
-}
-
-// LogOutput is where lines go: standard error, or a file that can be reopened after it was rotated.
-type LogOutput struct {
-	path string
-
-	mu sync.Mutex
-	w  io.Writer
-	f  *os.File
-}
-
-// OpenLog opens "stderr" or a file, which is created with mode 0640.
-func OpenLog(output string) (*LogOutput, error) {
-	if output == "" || output == "stderr" {
-		return &LogOutput{w: os.Stderr}, nil
-	}
-	o := &LogOutput{path: output}
-	if err := o.Reopen(); err != nil {
-		return nil, err
-	}
-	return o, nil
-}
-
-// LogTo writes lines to w; Reopen and Close leave it alone.
-func LogTo(w io.Writer) *LogOutput { return &LogOutput{w: w} }
-
-// Reopen opens the file anew under its name. When that fails the old one stays in use.
-func (o *LogOutput) Reopen() error {
-	if o.path == "" {
-		return nil
-	}
-	f, err := os.OpenFile(o.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
-	if err != nil {
-		return fmt.Errorf("cannot open the log %s: %w", o.path, cause(err))
-	}
-	o.mu.Lock()
-	old := o.f
-	o.f, o.w = f, f
-	o.mu.Unlock()
-	if old != nil {
-		return old.Close()
-	}
-	return nil
-}
-
-// Write writes one line, whole.
-func (o *LogOutput) Write(line []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.w.Write(line)
-}
-
-// Close closes the file, if it is one.
-func (o *LogOutput) Close() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.f == nil {
-		return nil
-	}
-	return o.f.Close()
 }
 
 // points writes a score as a number in both formats.

@@ -36,6 +36,7 @@ var configWords = map[[2]string][]string{
 	{"policy", "bounces"}:       {"accept", "tag", "quarantine", "defer", "reject"},
 	{"log", "format"}:           {"logfmt", "json"},
 	{"log", "level"}:            {"debug", "info", "warn", "error"},
+	{"log", "redact"}:           redactions,
 	{"store", "kind"}:           {"memory", "bbolt"},
 	{"upstream", "client_info"}: {"auto", "xclient", "xforward", "proxy", "proxy-v2", "none"},
 	{"upstream", "tls"}:         {"opportunistic", "required", "none"},

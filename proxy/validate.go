@@ -239,6 +239,7 @@ const maxText = 200
 func (v *validator) words() {
 	v.oneOf(at("log", "format"), v.Log.Format, "logfmt", "json")
 	v.oneOf(at("log", "level"), v.Log.Level, "debug", "info", "warn", "error")
+	v.oneOf(at("log", "redact"), string(v.Log.Redact), redactions...)
 	v.oneOf(at("store", "kind"), v.Store.Kind, "memory", "bbolt")
 	if v.Store.Kind == "bbolt" && v.Store.Path == "" {
 		v.bad(at("store"), "store: bbolt needs a file, expected path: /var/lib/postern/state.db")
@@ -246,9 +247,7 @@ func (v *validator) words() {
 	if v.Store.Kind == "memory" && v.Store.Path != "" {
 		v.bad(at("store", "path"), "kind: memory keeps nothing in a file, expected kind: bbolt, or no path")
 	}
-	if info, err := os.Stat(filepath.Dir(v.Log.Output)); v.Log.Output != "stderr" && (err != nil || !info.IsDir()) {
-		v.bad(at("log", "output"), "the folder of the log, %s, is not there, expected stderr or a file in a folder that is", filepath.Dir(v.Log.Output))
-	}
+	v.logOutput()
 	for i, s := range v.DNS.Servers {
 		if _, err := dns.ParseServer(s); err != nil {
 			v.bad(at("dns", "servers", i), "%v", err)
@@ -270,6 +269,20 @@ func (v *validator) words() {
 
 // maxRate is the highest limit for a minute.
 const maxRate = 1_000_000
+
+// logOutput refuses what is neither one of the words nor an address of syslog, nor a file in a folder that is there.
+func (v *validator) logOutput() {
+	path, output := at("log", "output"), v.Log.Output
+	sink, err := parseLogOutput(output)
+	switch {
+	case err != nil:
+		v.bad(path, "%v", err)
+	case sink.file != "":
+		if info, err := os.Stat(filepath.Dir(sink.file)); err != nil || !info.IsDir() {
+			v.bad(path, "the folder of the log, %s, is not there, expected stderr, journald, syslog or a file in a folder that is", filepath.Dir(sink.file))
+		}
+	}
+}
 
 func (v *validator) limits() {
 	positive(v, int64(v.Limits.Connections), "limits", "connections")

@@ -307,12 +307,13 @@ func parseLogLine(line []byte) map[string]string {
 		if !ok {
 			break
 		}
-		if quotedValue, err := strconv.QuotedPrefix(value); err == nil && strings.HasPrefix(value, `"`) {
-			rest = strings.TrimLeft(value[len(quotedValue):], " ")
-			value, err = strconv.Unquote(quotedValue)
-			if err != nil {
+		if strings.HasPrefix(value, `"`) {
+			dec := json.NewDecoder(strings.NewReader(value))
+			var text string
+			if dec.Decode(&text) != nil {
 				return nil
 			}
+			rest, value = strings.TrimLeft(value[dec.InputOffset():], " "), text
 		} else {
 			value, rest, _ = strings.Cut(value, " ")
 		}

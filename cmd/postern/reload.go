@@ -140,7 +140,7 @@ func (s *service) turnLog(cfg proxy.Log, next *proxy.LogOutput) {
 	}
 	s.logger.Info("log_changed", "output", cfg.Output, "format", cfg.Format, "loglevel", cfg.Level)
 	old := s.out
-	s.log.Turn(proxy.NewLogHandler(next, cfg.Format, cfg.MinLevel()))
+	s.log.Turn(cfg.Handler(next))
 	s.cfg, s.out = cfg, next
 	if old != next {
 		s.warn(old.Close())

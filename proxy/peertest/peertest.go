@@ -1,5 +1,5 @@
 // Package peertest starts real servers for tests: Postfix, Dovecot's LMTP, Exim and OpenSMTPD for mail, nginx and HAProxy
-// to stand in front, all from Debian's packages, and a recording SMTP sink that lives in the test's own process. It also holds the two clients that tests
+// to stand in front, rsyslogd and the journal of systemd to log to, from Debian's packages, and a recording SMTP sink that lives in the test's own process. It also holds the two clients that tests
 // talk through: swaks, and a raw socket client that sends exactly the bytes it is told to.
 //
 // Every server gets a folder of its own for configuration, queue and mail, listens on loopback only, asks no DNS and
@@ -35,10 +35,11 @@ const (
 	NeedNginx     = "nginx"
 	NeedHAProxy   = "haproxy"
 	NeedOpenDKIM  = "opendkim"
+	NeedRsyslog   = "rsyslog"
 )
 
 // Need skips the test, with a message that says what to install, unless all that is named is there: "swaks", "postfix",
-// "dovecot-lmtpd", "exim4", "opensmtpd", "nginx", "haproxy", "root", or any other program in the path. The mail servers imply root.
+// "dovecot-lmtpd", "exim4", "opensmtpd", "nginx", "haproxy", "rsyslog", "root", or any other program in the path. The mail servers imply root.
 // With POSTERN_CI=1 in the environment the test fails instead, so that no run counts as complete that left out a peer.
 func Need(t testing.TB, what ...string) {
 	t.Helper()
@@ -84,6 +85,8 @@ func lacks(w string) string {
 		return firstOf(root, missingFile(opendkimProgram, "opendkim"))
 	case NeedHAProxy:
 		return missingFile(haproxyProgram, "haproxy")
+	case NeedRsyslog:
+		return missingFile(rsyslogProgram, "rsyslog")
 	}
 	if _, err := exec.LookPath(w); err != nil {
 		pkg := w

@@ -223,8 +223,9 @@ type server struct {
 	command func() *exec.Cmd
 	network string // of the address that is polled for the banner
 	banner  string
-	preface string // what a client must send before the server greets it
-	silent  bool   // it speaks another protocol: that it takes connections must do
+	preface string       // what a client must send before the server greets it
+	silent  bool         // it speaks another protocol: that it takes connections must do
+	before  func() error // what must be done before it can be polled; tried until it succeeds
 	proc    *process
 }
 
@@ -234,9 +235,16 @@ func (s *server) start() error {
 	if err != nil {
 		return err
 	}
-	probe := func() error { return greets(s.network, s.banner, s.preface) }
-	if s.silent {
-		probe = func() error { return listens(s.network, s.banner) }
+	probe := func() error {
+		if s.before != nil {
+			if err := s.before(); err != nil {
+				return err
+			}
+		}
+		if s.silent {
+			return listens(s.network, s.banner)
+		}
+		return greets(s.network, s.banner, s.preface)
 	}
 	if err := proc.awaitBanner(s.banner, probe); err != nil {
 		return errors.Join(err, proc.dismissGuard(), proc.terminate(), proc.killGroup(), proc.out.Close())
