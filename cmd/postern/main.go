@@ -49,7 +49,7 @@ type call struct {
 func commands() []*command {
 	return []*command{
 		serveCommand, demoCommand, initCommand, checkCommand, scanCommand, explainCommand, rulesCommand, learnCommand, quarantineCommand,
-		logsCommand, benchCommand, reloadCommand, schemaCommand, versionCommand,
+		logsCommand, benchCommand, reloadCommand, schemaCommand, manualCommand, versionCommand,
 	}
 }
 

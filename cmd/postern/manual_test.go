@@ -1,0 +1,156 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"postern/proxy/peertest"
+)
+
+// manualOf gives one form of the manual, as a file.
+func manualOf(t *testing.T, form string) (path, text string) {
+	t.Helper()
+	code, text, errs := runHere(t, "", "manual", form)
+	if code != exitFine {
+		t.Fatalf("%s: exit %d: %s", form, code, errs)
+	}
+	path = filepath.Join(t.TempDir(), form)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, text
+}
+
+// Every command and verb stands in the manual page, which mandoc can show.
+func TestManualPage(t *testing.T) {
+	path, _ := manualOf(t, "man")
+	peertest.Need(t, "mandoc")
+	shown := runIn(t, t.TempDir(), "mandoc", "-T", "ascii", "-O", "width=200", path)
+	shown = regexp.MustCompile(".\b").ReplaceAllString(shown, "")
+	for _, cmd := range commandsAndVerbs() {
+		for line := range strings.Lines(helpOf(t, cmd.name)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.Contains(shown, line) {
+				t.Fatalf("%s: %q is not in\n%s", cmd.name, line, shown)
+			}
+		}
+	}
+}
+
+// bash completes commands, verbs and flags.
+func TestBashCompletion(t *testing.T) {
+	peertest.Need(t, "bash")
+	path, _ := manualOf(t, "bash")
+	for _, tt := range []struct{ typed, want string }{
+		{typed: "ini", want: "init"},
+		{typed: "rules ba", want: "backtest"},
+		{typed: "serve -con", want: "-config"},
+		{typed: "logs report -ht", want: "-html"},
+	} {
+		words := append([]string{"postern"}, strings.Fields(tt.typed)...)
+		script := `. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _postern; printf '%s\n' "${COMPREPLY[@]}"`
+		out := runIn(t, t.TempDir(), "bash", append([]string{"-c", script, path}, words...)...)
+		if strings.TrimSpace(out) != tt.want {
+			t.Errorf("%s is completed to %q, expected %s", tt.typed, out, tt.want)
+		}
+	}
+}
+
+// zsh and fish take their files, and fish offers what it should.
+func TestOtherCompletions(t *testing.T) {
+	peertest.Need(t, "zsh", "fish")
+	path, text := manualOf(t, "zsh")
+	runIn(t, t.TempDir(), "zsh", "-n", path)
+	if !strings.HasPrefix(text, "#compdef postern\n") {
+		t.Errorf("zsh does not know whom to complete:\n%.80s", text)
+	}
+	path, _ = manualOf(t, "fish")
+	runIn(t, t.TempDir(), "fish", "-n", path)
+	home := t.TempDir()
+	out := runWith(t, home, []string{"HOME=" + home}, "fish", "--no-config", "-c", "source "+path+"; complete -C 'postern sche'; complete -C 'postern init -off'")
+	for _, want := range []string{"schema", "-offline"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("fish does not offer %s: %s", want, out)
+		}
+	}
+}
+
+// The package's scripts are shell. With POSTERN_FULL=1 the package is built, twice the same, and has what it should.
+func TestPackage(t *testing.T) {
+	peertest.Need(t, "bash", "dpkg-deb")
+	folder := filepath.Join("..", "..", "packaging")
+	runIn(t, folder, "bash", "-n", "build.sh")
+	for _, script := range []string{"postinst", "prerm", "postrm"} {
+		runIn(t, folder, "sh", "-n", script)
+	}
+	if !full() {
+		return
+	}
+	var sums []string
+	var dir string
+	for range 2 {
+		dir = t.TempDir()
+		cmd := exec.CommandContext(t.Context(), "./build.sh", dir, "1.2.3")
+		cmd.Dir, cmd.Env = folder, append(os.Environ(), "SOURCE_DATE_EPOCH=1000000000")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		sum, err := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, string(sum))
+	}
+	if sums[0] != sums[1] || strings.Count(sums[0], "\n") != 4 {
+		t.Errorf("two builds have the sums\n%s%s", sums[0], sums[1])
+	}
+	root := t.TempDir()
+	runIn(t, dir, "dpkg-deb", "-x", "postern_1.2.3_amd64.deb", root)
+	for _, file := range []string{"lib/systemd/system/postern.service", "usr/share/man/man1/postern.1.gz", "usr/share/doc/postern/quickstart.md", "etc/logrotate.d/postern"} {
+		if _, err := os.Stat(filepath.Join(root, file)); err != nil {
+			t.Error(err)
+		}
+	}
+	if info := runIn(t, dir, "dpkg-deb", "-I", "postern_1.2.3_arm64.deb"); !strings.Contains(info, "Architecture: arm64") {
+		t.Errorf("the package for arm64 says\n%s", info)
+	}
+}
+
+// Each complaint of the page names tests that exist.
+func TestComplaintsPage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "complaints.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| .* \| .* \| (.*) \|$`).FindAllStringSubmatch(string(page), -1)
+	if len(rows) != 17 { // fifteen, the heading and the line below it
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, row := range rows[2:] {
+		named := regexp.MustCompile("`([a-z/]+)\\.(Test\\w+)`").FindAllStringSubmatch(row[1], -1)
+		if len(named) == 0 {
+			t.Errorf("no test in %s", row[0])
+		}
+		for _, n := range named {
+			files, err := filepath.Glob(filepath.Join("..", "..", n[1], "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := false
+			for _, f := range files {
+				src, err := os.ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found = found || strings.Contains(string(src), "func "+n[2]+"(")
+			}
+			if !found {
+				t.Errorf("there is no %s in %s", n[2], n[1])
+			}
+		}
+	}
+}
