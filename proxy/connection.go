@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -68,14 +69,14 @@ func (s *Server) open(w *wire.Conn) *wire.Reply {
 // identify finds out who the client is and starts the checks on it.
 func (c *connection) identify(w *wire.Conn) {
 	cfg := c.rt.Config
-	c.peer = addrPort(w.RemoteAddr().String())
+	c.peer = addrPort(w.RemoteAddr())
 	ip := c.peer.Addr()
 	c.relay = within(cfg.Networks.Relays, ip)
 	c.client = &filters.Client{
 		IP:      ip,
 		Trusted: within(cfg.Networks.Trusted, ip),
 		OwnName: cfg.Hostname,
-		OwnIP:   addrPort(w.LocalAddr().String()).Addr(),
+		OwnIP:   addrPort(w.LocalAddr()).Addr(),
 	}
 	if c.run != nil {
 		c.run.Close()
@@ -87,11 +88,13 @@ func (c *connection) identify(w *wire.Conn) {
 	c.run = c.rt.pipeline.Start(c.ctx, judged, time.Now)
 }
 
-func addrPort(s string) netip.AddrPort {
-	ap, err := netip.ParseAddrPort(s)
-	if err != nil {
+// addrPort is the address of a socket, IPv4 as such and IPv6 without a zone; the zero value for what is none of TCP.
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
 		return netip.AddrPort{}
 	}
+	ap := tcp.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }
 
@@ -152,12 +155,12 @@ func (c *connection) finish(w *wire.Conn) {
 }
 
 func (c *connection) log(w *wire.Conn) {
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, 18),
 		slog.Int("v", logVersion),
 		slog.String("ip", addrString(c.peer.Addr())),
 		slog.String("id", c.id),
 		slog.String("reason", w.Reason()),
-	}
+	)
 	if c.refusedBy != "" {
 		attrs = append(attrs, slog.String("by", c.refusedBy))
 	}
@@ -176,7 +179,7 @@ func (c *connection) log(w *wire.Conn) {
 		slog.Any("helo", Foreign(c.helo)),
 		slog.Any("last", Foreign(w.LastCommand())),
 	)
-	c.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session", attrs...)
+	c.srv.record("session", attrs)
 }
 
 func tlsName(w *wire.Conn) string {
@@ -195,7 +198,7 @@ func addrString(ip netip.Addr) string {
 
 // upstreamClient is what the next hop is told about the client.
 func (c *connection) upstreamClient(w *wire.Conn, id string) upstream.Client {
-	local := addrPort(w.LocalAddr().String())
+	local := addrPort(w.LocalAddr())
 	return upstream.Client{
 		IP:       c.peer.Addr(),
 		Port:     int(c.peer.Port()),

@@ -59,10 +59,23 @@ func (d *Domains) add(names []string) {
 // canonicalDomain is the form in which domains are compared: lower case, A-labels, no final dot.
 func canonicalDomain(name string) string {
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
+	if isPlainDomain(name) {
+		return name
+	}
 	if ascii, err := toASCII(name); err == nil {
 		return ascii
 	}
 	return name
+}
+
+// isPlainDomain reports whether a name in lower case has nothing in it that IDNA (RFC 5891) would change. Nearly all are so.
+func isPlainDomain(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return !strings.Contains(name, "xn--")
 }
 
 // read adds the domains of a file: one a line, # begins a comment.

@@ -26,7 +26,20 @@ func (s *session) finishTransaction(tx *transaction) {
 	default:
 		s.tally.delivered++
 	}
-	s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "message", s.messageLine(tx)...)
+	s.srv.record("message", s.messageLine(tx))
+}
+
+// messageKeys is room for all keys that the line of a message can have.
+const messageKeys = 48
+
+// record writes the line of an event. slog's own methods would find out the place in the program besides, which nobody asks for and
+// which takes longer than the line.
+func (s *Server) record(event string, keys []slog.Attr) {
+	h := s.log.Handler()
+	if h.Enabled(context.Background(), slog.LevelInfo) {
+		// As with slog's own methods: a log that can't be written to has nobody to be told.
+		_ = writeKeys(h, time.Now(), slog.LevelInfo, event, keys)
+	}
 }
 
 // actionName is the verdict's action, or that there was none.
@@ -41,7 +54,7 @@ func (tx *transaction) actionName() string {
 // cost, and last, always quoted, what strangers control.
 func (s *session) messageLine(tx *transaction) []slog.Attr {
 	v := tx.verdict
-	line := attrs{}
+	line := attrs{list: make([]slog.Attr, 0, messageKeys)}
 	line.add("v", slog.IntValue(logVersion))
 	line.text("action", tx.actionName())
 	line.text("ip", addrString(s.judgedIP(tx)))

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -51,12 +52,16 @@ func (ls *listeners) bind(l Listen) (*boundListener, error) {
 		ls.spare = slices.Delete(ls.spare, i, i+1)
 		return &boundListener{config: l, inner: in.Listener, inherited: &in}, nil
 	}
-	inner, err := net.Listen("tcp", l.Address)
+	inner, err := listenConfig.Listen(context.Background(), "tcp", l.Address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w%s", l.Address, listenCause(err), ls.inTheWay(l, err))
 	}
 	return &boundListener{config: l, inner: inner}, nil
 }
+
+// listenConfig leaves TCP's own keep-alive off, which takes four system calls a connection: every wait for a client has a limit
+// of its own, and that of the session bounds them all.
+var listenConfig = net.ListenConfig{KeepAlive: -1}
 
 // inTheWay names a listener in use that keeps a new one from being bound.
 func (ls *listeners) inTheWay(l Listen, err error) string {

@@ -64,27 +64,55 @@ func (h *LogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup gives h: the log has no groups, its keys are one flat list.
 func (h *LogHandler) WithGroup(string) slog.Handler { return h }
 
+// A keyWriter is a handler that can write a line of keys without a record of slog's, which copies them.
+type keyWriter interface {
+	write(at time.Time, level slog.Level, event string, keys []slog.Attr) error
+}
+
+var (
+	_ keyWriter = (*LogHandler)(nil)
+	_ keyWriter = (*LogSwitch)(nil)
+)
+
+// writeKeys has a handler write one line.
+func writeKeys(h slog.Handler, at time.Time, level slog.Level, event string, keys []slog.Attr) error {
+	if own, ok := h.(keyWriter); ok {
+		return own.write(at, level, event, keys)
+	}
+	r := slog.NewRecord(at, level, event, 0)
+	r.AddAttrs(keys...)
+	return h.Handle(context.Background(), r)
+}
+
 var lineBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // Handle writes one record.
 func (h *LogHandler) Handle(_ context.Context, r slog.Record) error {
+	keys := make([]slog.Attr, 0, r.NumAttrs())
+	r.Attrs(func(a slog.Attr) bool {
+		keys = append(keys, a)
+		return true
+	})
+	return h.write(r.Time, r.Level, r.Message, keys)
+}
+
+// write writes one line.
+func (h *LogHandler) write(at time.Time, level slog.Level, event string, keys []slog.Attr) error {
 	buf := lineBuffers.Get().(*[]byte)
 	defer lineBuffers.Put(buf)
 	line := lineWriter{b: (*buf)[:0], json: h.json}
 	line.begin()
-	line.add("time", slog.StringValue(r.Time.Format("2006-01-02T15:04:05.000Z07:00")))
-	line.add("level", slog.StringValue(strings.ToLower(r.Level.String())))
-	line.add("event", slog.StringValue(r.Message))
-	for _, a := range h.attrs {
-		line.add(a.Key, h.redact.value(a.Key, a.Value.Resolve()))
+	line.add("time", slog.StringValue(at.Format("2006-01-02T15:04:05.000Z07:00")))
+	line.add("level", slog.StringValue(strings.ToLower(level.String())))
+	line.add("event", slog.StringValue(event))
+	for _, list := range [...][]slog.Attr{h.attrs, keys} {
+		for _, a := range list {
+			line.add(a.Key, h.redact.value(a.Key, a.Value.Resolve()))
+		}
 	}
-	r.Attrs(func(a slog.Attr) bool {
-		line.add(a.Key, h.redact.value(a.Key, a.Value.Resolve()))
-		return true
-	})
 	line.end()
 	*buf = line.b
-	return h.out.put(r, line.b)
+	return h.out.put(slog.Record{Time: at, Level: level, Message: event}, line.b)
 }
 
 // A lineWriter appends one line in one of the two formats.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // A LogSwitch is a slog.Handler that passes records on to another one, which a reload can replace.
@@ -45,6 +46,16 @@ func (s *LogSwitch) Handle(ctx context.Context, r slog.Record) error {
 		h = h.WithAttrs(s.attrs)
 	}
 	return h.Handle(ctx, r)
+}
+
+func (s *LogSwitch) write(at time.Time, level slog.Level, event string, keys []slog.Attr) error {
+	s.target.mu.RLock()
+	defer s.target.mu.RUnlock()
+	h := s.target.now
+	if len(s.attrs) > 0 {
+		h = h.WithAttrs(s.attrs)
+	}
+	return writeKeys(h, at, level, event, keys)
 }
 
 // WithAttrs gives a handler whose records carry attrs first, and which is switched with this one.

@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -134,12 +134,12 @@ func (rt *Runtime) keywords() []string {
 			size = min(size, caps.MaxSize)
 		}
 	}
-	var words []string
+	words := make([]string, 0, 4)
 	for _, w := range []struct {
 		offered bool
 		keyword string
 	}{
-		{offersSize, fmt.Sprintf("SIZE %d", size)},
+		{offersSize, "SIZE " + strconv.FormatInt(size, 10)},
 		{eightBit, "8BITMIME"},
 		{utf8 && eightBit, "SMTPUTF8"},
 		{dsn, "DSN"},

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -78,7 +77,7 @@ func (s *session) foretell(tx *transaction) {
 	line.foreign("mail_from", tx.mailFrom)
 	line.foreign("rcpt_to", strings.Join(again, ","))
 	line.foreign("message_id", tx.headerValue("Message-ID"))
-	s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "redelivery", line.list...)
+	s.srv.record("redelivery", line.list)
 }
 
 // remember has the memory write down what became of the message, and gives the reply that is true of all recipients:

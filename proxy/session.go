@@ -45,7 +45,7 @@ func (s *Server) hello(w *wire.Conn, name string) *wire.Reply {
 	if bad := heloError(name); bad != nil {
 		return &wire.Reply{Code: bad.Code, Enhanced: bad.Enhanced, Text: bad.Text}
 	}
-	if c.peer != addrPort(w.RemoteAddr().String()) { // XCLIENT
+	if c.peer != addrPort(w.RemoteAddr()) { // XCLIENT
 		c.identify(w)
 	}
 	c.run.Secure(w.TLS(), w.EarlyTalk())

@@ -38,8 +38,10 @@ func (c *conn) Data(ctx context.Context, b Body) (DataResult, error) {
 	defer end()
 
 	c.open = false
+	out := newBodyWriter(c.line)
+	defer out.release()
 	c.line.sending.Store(true)
-	missing, err := c.sendBody(b)
+	err = out.take(b)
 	c.line.sending.Store(false)
 	if err == nil && b.BeforeDot != nil {
 		if err = b.BeforeDot(); err != nil {
@@ -49,10 +51,14 @@ func (c *conn) Data(ctx context.Context, b Body) (DataResult, error) {
 	if err == nil && !c.line.alive() {
 		err = errSpoke
 	}
+	if err == nil && out.whole() {
+		c.line.dotted.Store(true) // what is heard from here on may be the outcome
+		err = out.dot() // with the message: where that fails, the dot was not sent
+	}
 	if err != nil {
 		return c.brokenOff(ctx, err)
 	}
-	return c.sendDot(ctx, missing)
+	return c.sendDot(ctx, out)
 }
 
 // askData says DATA. Any reply but 354 and a refusal is an error.
@@ -75,29 +81,58 @@ func (c *conn) askData(ctx context.Context) (Reply, error) {
 	return reply, nil
 }
 
-// sendBody writes the message without the final dot. missing is what must still come before the dot.
-func (c *conn) sendBody(b Body) (missing string, err error) {
-	w := bodyWriters.Get().(*bufio.Writer)
-	defer bodyWriters.Put(w)
-	w.Reset(&blockWriter{l: c.line})
-	defer w.Reset(nil)
+// A bodyWriter sends a message up to the final dot. One that fits into a single block is kept back until the dot may be sent, and
+// leaves with it: two packets less, and the next hop wakes once.
+type bodyWriter struct {
+	block blockWriter
+	w     *bufio.Writer
+	end   string // what must come behind the last line that was taken
+}
 
-	s := stuffer{w: w, bol: true}
+func newBodyWriter(l *line) *bodyWriter {
+	out := &bodyWriter{block: blockWriter{l: l}, w: bodyWriters.Get().(*bufio.Writer)}
+	out.w.Reset(&out.block)
+	return out
+}
+
+func (o *bodyWriter) release() {
+	o.w.Reset(nil)
+	bodyWriters.Put(o.w)
+}
+
+// whole reports whether nothing of the message has been sent, and the dot fits in behind it.
+func (o *bodyWriter) whole() bool { return !o.block.begun && o.w.Available() >= len(o.end) }
+
+// take takes the message, and sends it if it has to go before the dot.
+func (o *bodyWriter) take(b Body) error {
+	s := stuffer{w: o.w, bol: true}
 	if _, err := s.Write(b.Fields); err != nil {
-		return "", err
+		return err
 	}
 	if b.Message != nil {
 		buf := copyBuffers.Get().(*[blockSize]byte)
 		defer copyBuffers.Put(buf)
 		if err := copyMessage(&s, b.Message, buf[:]); err != nil {
-			return "", err
+			return err
 		}
 	}
-	missing, err = s.end()
+	missing, err := s.end()
 	if err != nil {
-		return "", err
+		return err
 	}
-	return missing, w.Flush()
+	if o.end = missing + ".\r\n"; o.whole() {
+		return nil
+	}
+	return o.w.Flush()
+}
+
+// dot sends what is left of the message and the final dot.
+func (o *bodyWriter) dot() error {
+	if _, err := o.w.WriteString(o.end); err != nil {
+		return err
+	}
+	o.end = ""
+	return o.w.Flush()
 }
 
 // copyMessage is io.Copy that tells a failure to read the message from one to write it.
@@ -122,8 +157,8 @@ func copyMessage(dst io.Writer, src io.Reader, buf []byte) error {
 	return fmt.Errorf("reading the message: %w", io.ErrNoProgress)
 }
 
-// sendDot ends the message and awaits the outcome.
-func (c *conn) sendDot(ctx context.Context, missing string) (DataResult, error) {
+// sendDot sends the final dot where it has not gone with the message, and awaits the outcome.
+func (c *conn) sendDot(ctx context.Context, out *bodyWriter) (DataResult, error) {
 	n := c.accepted
 	c.accepted = 0
 	defer func() {
@@ -133,9 +168,11 @@ func (c *conn) sendDot(ctx context.Context, missing string) (DataResult, error) 
 		}
 	}()
 	c.line.dotted.Store(true)
-	c.line.nc.SetWriteDeadline(time.Now().Add(c.line.t.Data))
-	if _, err := io.WriteString(c.line.nc, missing+".\r\n"); err != nil {
-		return DataResult{Offered: true}, c.line.fail(ctx, "data", true, err)
+	if out.end != "" {
+		c.line.nc.SetWriteDeadline(time.Now().Add(c.line.t.Data))
+		if _, err := io.WriteString(c.line.nc, out.end); err != nil {
+			return DataResult{Offered: true}, c.line.fail(ctx, "data", true, err)
+		}
 	}
 	deadline := time.Now().Add(c.line.t.Reply)
 	if !c.caps.LMTP {
@@ -223,10 +260,14 @@ func (c *conn) forAll(r Reply) DataResult {
 var errWrite = errors.New("sending the message")
 
 // A blockWriter writes to the connection in blocks, each with a time limit, and stops as soon as something is heard.
-type blockWriter struct{ l *line }
+type blockWriter struct {
+	l     *line
+	begun bool // something has been written, or tried
+}
 
 func (w *blockWriter) Write(p []byte) (int, error) {
 	done := 0
+	w.begun = true
 	for done < len(p) {
 		// The order matters: the listening goroutine first lays down what it heard and then moves the deadline into the
 		// past. So either it is seen here, or the deadline set here is overwritten.

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // BeforeDot sees the message written and decides whether it is sent.
@@ -223,3 +225,55 @@ func TestDots(t *testing.T) {
 type oneByOne struct{ r io.Reader }
 
 func (o oneByOne) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)]) }
+
+// A writes keeps what is written to it, write by write.
+type writes struct {
+	net.Conn
+	all []string
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.all = append(w.all, string(p))
+	return len(p), nil
+}
+
+func (w *writes) SetWriteDeadline(time.Time) error { return nil }
+
+// A message that fits into a block waits for its final dot and leaves with it; a larger one is sent before the dot is allowed.
+func TestSmallMessageLeavesWhole(t *testing.T) {
+	const fields = "Received: here\r\n"
+	for _, tc := range []struct {
+		name  string
+		size  int
+		whole bool
+	}{
+		{name: "small", size: 100, whole: true},
+		{name: "with the dot exactly a block", size: blockSize - len(fields) - len("\r\n.\r\n"), whole: true},
+		{name: "an octet more", size: blockSize - len(fields) - len("\r\n.\r\n") + 1},
+		{name: "several blocks", size: 3 * blockSize},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			sock := &writes{}
+			out := newBodyWriter(newLine(sock, "", Timeouts{}, func() {}))
+			defer out.release()
+			message := strings.Repeat("a", tc.size)
+			if err := out.take(Body{Fields: []byte(fields), Message: strings.NewReader(message)}); err != nil {
+				t.Fatal(err)
+			}
+			if tc.whole != out.whole() || tc.whole != (len(sock.all) == 0) {
+				t.Fatalf("whole %v with %d writes before the dot", out.whole(), len(sock.all))
+			}
+			if tc.whole {
+				if err := out.dot(); err != nil {
+					t.Fatal(err)
+				}
+				if len(sock.all) != 1 || out.end != "" {
+					t.Fatalf("%d writes, %q left", len(sock.all), out.end)
+				}
+			}
+			if got := strings.Join(sock.all, "") + out.end; got != fields+message+"\r\n.\r\n" {
+				t.Fatalf("%d octets were sent, expected %d", len(got), len(fields+message+"\r\n.\r\n"))
+			}
+		})
+	}
+}

@@ -38,6 +38,7 @@ type line struct {
 	told    bool          // the next hop was told of a client
 	more    bool          // there was more after the last reply that was awaited
 	heard   chan heard    // what the listening goroutine read; nil before listen
+	limit   *time.Timer   // of the wait for a reply, used again; nil before the first one
 	over    chan struct{} // closed when nobody awaits replies any more
 	ended   func()        // called once when the connection is closed
 	sending atomic.Bool   // the message is being sent: whatever is heard stops it
@@ -223,15 +224,19 @@ func (l *line) await(deadline time.Time) (Reply, error) {
 		l.more = l.r.Buffered() > 0
 		return reply, err
 	}
-	timer := time.NewTimer(time.Until(deadline))
-	defer timer.Stop()
+	if l.limit == nil {
+		l.limit = time.NewTimer(time.Until(deadline))
+	} else {
+		l.limit.Reset(time.Until(deadline))
+	}
+	defer l.limit.Stop() // what it sent before is not received behind Reset
 	select {
 	case h := <-l.heard:
 		l.more, l.early = h.more, h.early
 		return h.reply, h.err
 	case <-l.over:
 		return Reply{}, net.ErrClosed
-	case <-timer.C:
+	case <-l.limit.C:
 		return Reply{}, fmt.Errorf("no reply: %w", os.ErrDeadlineExceeded)
 	}
 }

@@ -110,8 +110,8 @@ type Body struct {
 	Fields  []byte    // header fields to prepend, with CRLF line ends
 	Message io.Reader // the rest: CRLF line ends, not dot-stuffed; a last line without CRLF gets one
 
-	// BeforeDot, if not nil, is called after all of the message was written and before the next hop is told that this
-	// was all. If it fails the connection is broken off and the next hop does not take the message.
+	// BeforeDot, if not nil, is called after all of the message was written, or laid ready if it is small, and before the next hop
+	// is told that this was all. If it fails the connection is broken off and the next hop does not take the message.
 	BeforeDot func() error
 }
 

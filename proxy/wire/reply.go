@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -189,36 +190,32 @@ func (k *link) afterGreeting(ex exchange, good bool, r []byte) []byte {
 	if !good {
 		return r
 	}
-	lines := append([]string{k.cfg.Hostname}, offered...)
-	var b bytes.Buffer
-	for i, line := range lines {
-		b.WriteString("250")
-		b.WriteByte("- "[btoi(i == len(lines)-1)])
-		b.WriteString(line + "\r\n")
+	b := append(make([]byte, 0, 256), "250 "...)
+	b = append(append(b, k.cfg.Hostname...), "\r\n"...)
+	last := 0
+	for _, word := range offered {
+		b[last+3] = '-' // the line before goes on
+		last = len(b)
+		b = append(append(append(b, "250 "...), word...), "\r\n"...)
 	}
-	return b.Bytes()
+	return b
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
+// ourKeywords are those that no upstream can have offered: our own, and, for the reasons that the package comment gives, CHUNKING,
+// BINARYMIME and AUTH.
+var ourKeywords = []string{"", "PIPELINING", "ENHANCEDSTATUSCODES", "STARTTLS", "XCLIENT", "CHUNKING", "BINARYMIME", "AUTH"}
 
 // keywords composes what EHLO offers.
 func (k *link) keywords() []string {
-	list := []string{"PIPELINING"}
-	seen := map[string]bool{
-		"PIPELINING": true, "ENHANCEDSTATUSCODES": true, "STARTTLS": true, "XCLIENT": true, "": true,
-		// Not offered whatever the upstreams do: see the package comment.
-		"CHUNKING": true, "BINARYMIME": true, "AUTH": true,
-	}
+	list := append(make([]string, 0, 8), "PIPELINING")
 	if k.cfg.Keywords != nil {
 		for _, kw := range k.cfg.Keywords() {
 			name, _, _ := strings.Cut(kw, " ")
-			if name = strings.ToUpper(name); !seen[name] && printable(kw) {
-				seen[name] = true
+			same := func(other string) bool {
+				other, _, _ = strings.Cut(other, " ")
+				return strings.EqualFold(other, name)
+			}
+			if !slices.ContainsFunc(ourKeywords, same) && !slices.ContainsFunc(list, same) && printable(kw) {
 				list = append(list, kw)
 			}
 		}
