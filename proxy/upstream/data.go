@@ -53,7 +53,7 @@ func (c *conn) Data(ctx context.Context, b Body) (DataResult, error) {
 	}
 	if err == nil && out.whole() {
 		c.line.dotted.Store(true) // what is heard from here on may be the outcome
-		err = out.dot() // with the message: where that fails, the dot was not sent
+		err = out.dot()           // with the message: where that fails, the dot was not sent
 	}
 	if err != nil {
 		return c.brokenOff(ctx, err)
