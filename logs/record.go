@@ -98,10 +98,13 @@ func (f *field) text() string {
 		return string(f.inner())
 	}
 	var s string
-	if json.Unmarshal(f.value, &s) != nil {
-		return string(f.inner())
+	if json.Unmarshal(f.value, &s) == nil {
+		return s
 	}
-	return s
+	if s, err := strconv.Unquote(string(f.value)); err == nil { // logs of earlier versions
+		return s
+	}
+	return string(f.inner())
 }
 
 // parse reads one line of either form. What a syslog daemon or journald wrote in front of it is passed over. It is

@@ -308,12 +308,11 @@ func parseLogLine(line []byte) map[string]string {
 			break
 		}
 		if strings.HasPrefix(value, `"`) {
-			dec := json.NewDecoder(strings.NewReader(value))
-			var text string
-			if dec.Decode(&text) != nil {
+			text, end, ok := unquoteStart(value)
+			if !ok {
 				return nil
 			}
-			rest, value = strings.TrimLeft(value[dec.InputOffset():], " "), text
+			rest, value = strings.TrimLeft(value[end:], " "), text
 		} else {
 			value, rest, _ = strings.Cut(value, " ")
 		}
@@ -321,4 +320,18 @@ func parseLogLine(line []byte) map[string]string {
 		keys[key[strings.LastIndexByte(key, ' ')+1:]] = value
 	}
 	return keys
+}
+
+// unquoteStart reads the quoted string that s begins with, as JSON quotes or, in logs of earlier versions, Go.
+func unquoteStart(s string) (text string, end int64, ok bool) {
+	dec := json.NewDecoder(strings.NewReader(s))
+	if dec.Decode(&text) == nil {
+		return text, dec.InputOffset(), true
+	}
+	prefix, err := strconv.QuotedPrefix(s)
+	if err != nil {
+		return "", 0, false
+	}
+	text, err = strconv.Unquote(prefix)
+	return text, int64(len(prefix)), err == nil
 }
