@@ -64,6 +64,14 @@ func (h *LogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup gives h: the log has no groups, its keys are one flat list.
 func (h *LogHandler) WithGroup(string) slog.Handler { return h }
 
+// A logEntry is what a line of the log tells.
+type logEntry struct {
+	at    time.Time
+	level slog.Level
+	event string
+	keys  []slog.Attr // beside those that each line of the logger has
+}
+
 // A keyWriter is a handler that can write a line of keys without a record of slog's, which copies them.
 type keyWriter interface {
 	write(at time.Time, level slog.Level, event string, keys []slog.Attr) error
@@ -112,7 +120,7 @@ func (h *LogHandler) write(at time.Time, level slog.Level, event string, keys []
 	}
 	line.end()
 	*buf = line.b
-	return h.out.put(slog.Record{Time: at, Level: level, Message: event}, line.b)
+	return h.out.put(logEntry{at: at, level: level, event: event, keys: keys}, line.b)
 }
 
 // A lineWriter appends one line in one of the two formats.

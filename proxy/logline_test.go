@@ -125,7 +125,7 @@ func TestLogFileIsReopened(t *testing.T) {
 	}
 	defer out.Close()
 	write := func(s string) {
-		if err := out.put(slog.Record{}, []byte(s)); err != nil {
+		if err := out.put(logEntry{}, []byte(s)); err != nil {
 			t.Fatal(err)
 		}
 	}

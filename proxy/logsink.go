@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -117,12 +116,12 @@ func (o *LogOutput) Reopen() error {
 	return nil
 }
 
-// put writes the line of a record.
-func (o *LogOutput) put(r slog.Record, line []byte) error {
+// put writes the line of an entry.
+func (o *LogOutput) put(e logEntry, line []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.system != nil {
-		return o.system.send(r, line)
+		return o.system.send(e, line)
 	}
 	_, err := o.w.Write(line)
 	return err

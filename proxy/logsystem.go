@@ -19,7 +19,7 @@ import (
 // network in that of RFC 5424.
 
 // encodeEntry appends the datagram of a record to b. The line comes without its end.
-type encodeEntry func(b []byte, r slog.Record, line []byte) []byte
+type encodeEntry func(b []byte, e logEntry, line []byte) []byte
 
 // A systemLog hands entries to the system's log. A log that stands still must not hold up mail, and nothing must be
 // lost without a word: what can't be handed over is written to standard error.
@@ -59,8 +59,8 @@ func (l *systemLog) redial() error {
 }
 
 // send hands a line over, or writes it to standard error.
-func (l *systemLog) send(r slog.Record, line []byte) error {
-	l.buf = l.sink.encode(l.buf[:0], r, bytes.TrimSuffix(line, []byte("\n")))
+func (l *systemLog) send(e logEntry, line []byte) error {
+	l.buf = l.sink.encode(l.buf[:0], e, bytes.TrimSuffix(line, []byte("\n")))
 	was := l.broken
 	err := l.try()
 	if err == nil {
@@ -149,9 +149,9 @@ func appendPriority(b []byte, l slog.Level) []byte {
 }
 
 // appendLocalSyslog writes "<22>Nov 23 18:50:21 postern[7]: line".
-func appendLocalSyslog(b []byte, r slog.Record, line []byte) []byte {
-	b = appendPriority(b, r.Level)
-	b = r.Time.AppendFormat(b, time.Stamp)
+func appendLocalSyslog(b []byte, e logEntry, line []byte) []byte {
+	b = appendPriority(b, e.level)
+	b = e.at.AppendFormat(b, time.Stamp)
 	b = append(b, ' ')
 	b = append(b, logTag...)
 	b = append(b, '[')
@@ -163,16 +163,16 @@ func appendLocalSyslog(b []byte, r slog.Record, line []byte) []byte {
 // networkSyslog writes "<22>1 2026-11-23T18:50:21.855Z mx postern 7 message - line" (RFC 5424 section 6): the event is the
 // MSGID, there is no STRUCTURED-DATA.
 func networkSyslog(host string) encodeEntry {
-	return func(b []byte, r slog.Record, line []byte) []byte {
-		b = appendPriority(b, r.Level)
+	return func(b []byte, e logEntry, line []byte) []byte {
+		b = appendPriority(b, e.level)
 		b = append(b, "1 "...)
-		b = r.Time.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+		b = e.at.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
 		b = append(b, ' ')
 		b = append(b, host...)
 		b = append(b, " "+logTag+" "...)
 		b = strconv.AppendInt(b, int64(os.Getpid()), 10)
 		b = append(b, ' ')
-		b = append(b, r.Message...)
+		b = append(b, e.event...)
 		b = append(b, " - "...)
 		return append(b, line...)
 	}
@@ -182,17 +182,16 @@ func networkSyslog(host string) encodeEntry {
 var journalKeys = map[string]string{"id": "POSTERN_ID", "ip": "POSTERN_IP", "action": "POSTERN_ACTION", "would": "POSTERN_WOULD", "by": "POSTERN_BY"}
 
 // appendJournal writes an entry of the journal: the line is the MESSAGE.
-func appendJournal(b []byte, r slog.Record, line []byte) []byte {
-	b = appendJournalField(b, "PRIORITY", strconv.Itoa(severity(r.Level)))
+func appendJournal(b []byte, e logEntry, line []byte) []byte {
+	b = appendJournalField(b, "PRIORITY", strconv.Itoa(severity(e.level)))
 	b = appendJournalField(b, "SYSLOG_FACILITY", strconv.Itoa(syslogMail))
 	b = appendJournalField(b, "SYSLOG_IDENTIFIER", logTag)
-	b = appendJournalField(b, "POSTERN_EVENT", r.Message)
-	r.Attrs(func(a slog.Attr) bool {
+	b = appendJournalField(b, "POSTERN_EVENT", e.event)
+	for _, a := range e.keys {
 		if name := journalKeys[a.Key]; name != "" {
 			b = appendJournalField(b, name, a.Value.String())
 		}
-		return true
-	})
+	}
 	return appendJournalField(b, "MESSAGE", string(line))
 }
 
