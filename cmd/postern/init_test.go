@@ -282,8 +282,8 @@ func TestInitBehindOpenSMTPD(t *testing.T) {
 func TestBehindPage(t *testing.T) {
 	var page strings.Builder
 	page.WriteString("# The server behind\n\nWhat to change in the mail server that Postern stands in front of, so that it trusts Postern and only Postern, hears who the\n" +
-		"real client is, and refuses unknown recipients in time. `postern init` finds out which server it is, looks whether it does so,\nand prints the part that fits. " +
-		"The lines for Postfix, Exim and OpenSMTPD are tried with the real programs; the others are not.\n")
+		"real client is, and refuses unknown recipients in time. `postern init` finds out which server it is, looks whether it does so,\nand prints the part that fits.\n" +
+		"The lines for Postfix are tried with the real program; Exim and OpenSMTPD by `postern init` and deliveries in front of plain ones; the other\nlines are not tried.\n")
 	for _, m := range mtas {
 		fmt.Fprintf(&page, "\n## %s\n\n%s", m.title, behindText(m.name))
 	}
