@@ -119,13 +119,13 @@ func fieldName(name string) string {
 	if name == "" {
 		return "-"
 	}
-	name = cutUTF8(name, lineShould-2)
-	return strings.Map(func(r rune) rune {
+	name = strings.Map(func(r rune) rune {
 		if r <= ' ' || r >= 0x7f || r == ':' {
 			return '-'
 		}
 		return r
 	}, name)
+	return name[:min(len(name), lineShould-2)]
 }
 
 // splitWords cuts a value into words, each with the white space that stands before it; the first has one space.

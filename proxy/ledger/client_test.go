@@ -28,9 +28,10 @@ type client struct {
 
 // A clientFault is what a client does wrong in its first attempt.
 type clientFault struct {
-	step string
-	kind string
-	wait func() // at the step "final dot": for the moment to act
+	step  string
+	kind  string
+	wait  func() // at the step "final dot": for the moment to act
+	acted func() // told that it was done, where that is not nil
 }
 
 // errGone says that the client has ended the connection itself, or that it was ended.
@@ -345,6 +346,12 @@ func (t *talk) peek() {
 	})
 }
 
+func (f *clientFault) done() {
+	if f.acted != nil {
+		f.acted()
+	}
+}
+
 // act does what the fault says, if its step has come. An error says that the attempt is over.
 func (t *talk) act(step string) error {
 	if t.at != nil {
@@ -360,15 +367,18 @@ func (t *talk) act(step string) error {
 	switch t.fault.kind {
 	case "close":
 		t.conn.Close()
+		t.fault.done()
 		return errGone
 	case "reset":
 		resetOnClose(t.conn)
 		t.conn.Close()
+		t.fault.done()
 		return errGone
 	case "close, reading on":
 		if c, ok := t.conn.(interface{ CloseWrite() error }); ok {
 			_ = c.CloseWrite() // it may be closed already
 		}
+		t.fault.done()
 		_, _ = io.Copy(io.Discard, t.conn)
 		return errGone
 	case "stall":
@@ -376,6 +386,7 @@ func (t *talk) act(step string) error {
 		return errGone
 	case "vanish":
 		deafen(t.conn)
+		t.fault.done()
 		t.gone = true
 		return errGone
 	case "half a line, then close":

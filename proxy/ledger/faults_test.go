@@ -154,7 +154,7 @@ func (l *lane) meet(p point, a *account) {
 	}
 	if p.held != "" {
 		held := *p.client
-		held.wait = l.await(p.held)
+		held.wait, held.acted = l.await(p.held)
 		fault = &held
 	}
 	c.deliver(a, fault)
@@ -205,21 +205,32 @@ func (l *lane) awaitFired() bool {
 	return l.hop.disarm() > 0
 }
 
-// await gives a function that waits until the next hop has come to a step.
-func (l *lane) await(step string) func() {
-	reached := make(chan struct{})
+// await gives a function that waits until the next hop has come to a step, and one that ends the wait of the next hop there:
+// a client that closes its side of the connection when the 250 has come cannot be told from one that has heard it.
+func (l *lane) await(step string) (wait, acted func()) {
+	reached, gone := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	l.hop.watch(func(s string) {
-		if s == step {
-			once.Do(func() { close(reached) })
+		if s != step {
+			return
+		}
+		once.Do(func() { close(reached) })
+		if s == "taken" {
+			patiently(gone)
 		}
 	})
-	return func() {
-		select {
-		case <-reached:
-		case <-time.After(patience):
-		}
+	wait = func() {
+		patiently(reached)
 		l.hop.watch(nil)
+	}
+	return wait, sync.OnceFunc(func() { close(gone) })
+}
+
+// patiently waits for c, with patience.
+func patiently(c <-chan struct{}) {
+	select {
+	case <-c:
+	case <-time.After(patience):
 	}
 }
 
