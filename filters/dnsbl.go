@@ -21,7 +21,7 @@ type DNSBLResult struct {
 // DNSBLAnswer is what one list says about one entry.
 type DNSBLAnswer struct {
 	Zone   string
-	Entry  string       // what stands before the zone in the query
+	Entry  string       // what stands before the zone in the query; of a link to an address, the address
 	Codes  []netip.Addr // the answers that count, none if the entry is not listed
 	Score  Score
 	Parked string // why the list is not believed for now; "" for nothing
@@ -59,9 +59,6 @@ type dnsblAsker struct {
 	r     dns.Lookuper
 	log   *slog.Logger
 }
-
-// JudgesSender marks the check as one that trusted clients are spared.
-func (a *dnsblAsker) JudgesSender() {}
 
 // MayRefuse reports whether a list asks for a refusal before DATA.
 func (a *dnsblAsker) MayRefuse() bool {
@@ -108,6 +105,9 @@ func newDNSBL(all *dnsblLists) *dnsblCheck {
 func (c *dnsblCheck) Name() string    { return "dnsbl.client" }
 func (c *dnsblCheck) Scope() Scope    { return PerClient }
 func (c *dnsblCheck) Needs() []string { return nil }
+
+// JudgesSender marks the check as one that trusted clients are spared.
+func (c *dnsblCheck) JudgesSender() {}
 
 // Symbols names each list, and its failure.
 func (c *dnsblCheck) Symbols() []string { return c.symbols((*dnsblList).symbol) }

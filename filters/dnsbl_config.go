@@ -12,7 +12,8 @@ import (
 
 // DNSBLConfig is the configuration of the DNS lists that are asked about the client's address and about domains.
 type DNSBLConfig struct {
-	Lists DNSBLLists `yaml:"lists"`
+	Lists DNSBLLists  `yaml:"lists"`
+	Skip  DomainNames `yaml:"skip"` // domains of links that no list is asked about
 }
 
 func defaultDNSBLConfig() DNSBLConfig { return DNSBLConfig{} }
@@ -26,6 +27,7 @@ type DNSBLList struct {
 	Masks   map[int]float64          `yaml:"masks"`         // points by bits of the last three octets of the answer: {8: 5} is phishing at SURBL
 	Refuse  bool                     `yaml:"refuse"`        // a listing may refuse mail before DATA
 	Banner  bool                     `yaml:"before_banner"` // with Refuse: already in place of the banner
+	IPs     bool                     `yaml:"uri_addresses"` // of: uri: it has addresses too, which links with an address for a host are looked up by
 	Timeout time.Duration            `yaml:"timeout"`       // how long this list is waited for
 }
 
@@ -41,10 +43,11 @@ const (
 	dnsblMail   DNSBLIdentity = "mail"   // the domain of the reverse-path
 	dnsblFrom   DNSBLIdentity = "from"   // the domain of the From field
 	dnsblDKIM   DNSBLIdentity = "dkim"   // the domains of the signatures that passed
+	dnsblURI    DNSBLIdentity = "uri"    // the domains that the message links to
 )
 
 // dnsblIdentities are all of them, in the order in which they become known.
-var dnsblIdentities = []DNSBLIdentity{dnsblClient, dnsblRDNS, dnsblHelo, dnsblMail, dnsblFrom, dnsblDKIM}
+var dnsblIdentities = []DNSBLIdentity{dnsblClient, dnsblRDNS, dnsblHelo, dnsblMail, dnsblFrom, dnsblDKIM, dnsblURI}
 
 // UnmarshalStrict reads the name of one.
 func (d *DNSBLIdentity) UnmarshalStrict(n *strict.Node) strict.Problems {
@@ -93,11 +96,14 @@ func (l *DNSBLList) UnmarshalStrict(n *strict.Node) strict.Problems {
 		problems.Addf(n.Get("score").Pos(), "%s", wrong)
 	}
 	if len(read.Of) == 0 {
-		problems.Addf(n.Get("of").Pos(), "of is empty, expected one of client, rdns, helo, mail, from, dkim")
+		problems.Addf(n.Get("of").Pos(), "of is empty, expected one of client, rdns, helo, mail, from, dkim, uri")
 	}
-	late := func(of DNSBLIdentity) bool { return of == dnsblFrom || of == dnsblDKIM }
+	late := func(of DNSBLIdentity) bool { return of == dnsblFrom || of == dnsblDKIM || of == dnsblURI }
 	if read.Refuse && !slices.ContainsFunc(read.Of, func(of DNSBLIdentity) bool { return !late(of) }) {
 		problems.Addf(n.Get("refuse").Pos(), "refuse: a list of what stands in the message can't refuse before the message, expected false")
+	}
+	if read.IPs && !slices.Contains(read.Of, dnsblURI) {
+		problems.Addf(n.Get("uri_addresses").Pos(), "uri_addresses: this list is not asked about links, expected uri in of")
 	}
 	switch {
 	case read.Banner && !read.Refuse:

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"postern/filters/message"
 )
@@ -22,6 +23,7 @@ var dnsblWords = map[DNSBLIdentity]string{
 	dnsblMail:   "the domain of the sender's address",
 	dnsblFrom:   "the domain in the From field",
 	dnsblDKIM:   "a domain that signed the message",
+	dnsblURI:    "a domain that the message links to",
 }
 
 // dnsblDomainCheck asks lists about domains of one kind: each name, and the organizational domain that it lies below
@@ -50,6 +52,9 @@ func newDNSBLDomain(all *dnsblLists, of DNSBLIdentity) *dnsblDomainCheck {
 }
 
 func (c *dnsblDomainCheck) Name() string { return "dnsbl." + string(c.of) }
+
+// JudgesSender marks the check as one that trusted clients are spared.
+func (c *dnsblDomainCheck) JudgesSender() {}
 
 // Scope is that of the domain.
 func (c *dnsblDomainCheck) Scope() Scope {
@@ -85,32 +90,40 @@ func (c *dnsblDomainCheck) Symbols() []string { return c.symbols(c.symbol) }
 // Run asks all lists about all names at once.
 func (c *dnsblDomainCheck) Run(ctx context.Context, in Input) Report {
 	own, err := domainsOf(ctx, c.of, in)
-	report := Report{Err: err}
 	names := make([][]string, len(c.lists))
-	answers := make([][]DNSBLAnswer, len(c.lists))
-	var wg sync.WaitGroup
 	left := maxDNSBLNames
 	for i, l := range c.lists {
-		names[i] = c.fresh(ctx, l, own, in)
+		names[i] = l.fresh(ctx, c.of, own, in)
 		names[i] = names[i][:min(len(names[i]), left)]
 		left -= len(names[i])
-		answers[i] = make([]DNSBLAnswer, len(names[i]))
-		for j, name := range names[i] {
-			wg.Go(func() { answers[i][j] = l.ask(ctx, c.r, name, in.Now, c.log) })
-		}
 	}
-	wg.Wait()
+	report := Report{Err: err}
 	fact := &DNSBLResult{}
-	for i, l := range c.lists {
-		fact.Answers = append(fact.Answers, answers[i]...)
-		c.judge(&report, l, answers[i])
+	for i, answers := range c.askAbout(ctx, names, in.Now) {
+		fact.Answers = append(fact.Answers, answers...)
+		c.lists[i].judge(&report, c.symbol(c.lists[i]), answers, c.Scope() < PerMessage)
 	}
 	report.Fact = fact
 	return report
 }
 
-// judge makes one finding of what a list says about all names.
-func (c *dnsblDomainCheck) judge(report *Report, l *dnsblList, answers []DNSBLAnswer) {
+// askAbout asks each list about its names, all at once. The answers stand as the names do.
+func (a *dnsblAsker) askAbout(ctx context.Context, names [][]string, now time.Time) [][]DNSBLAnswer {
+	answers := make([][]DNSBLAnswer, len(a.lists))
+	var wg sync.WaitGroup
+	for i, l := range a.lists {
+		answers[i] = make([]DNSBLAnswer, len(names[i]))
+		for j, name := range names[i] {
+			wg.Go(func() { answers[i][j] = l.ask(ctx, a.r, name, now, a.log) })
+		}
+	}
+	wg.Wait()
+	return answers
+}
+
+// judge makes one finding, named symbol, of what the list says about all names. early says that a refusal before DATA is
+// still possible.
+func (l *dnsblList) judge(report *Report, symbol string, answers []DNSBLAnswer, early bool) {
 	var codes []netip.Addr
 	var details []string
 	trouble := ""
@@ -128,28 +141,37 @@ func (c *dnsblDomainCheck) judge(report *Report, l *dnsblList, answers []DNSBLAn
 	}
 	if len(codes) > 0 {
 		report.Findings = append(report.Findings, Finding{
-			Symbol: c.symbol(l), Score: l.cfg.score(codes), Detail: strings.Join(details, "; "),
-			Refuse: l.cfg.Refuse && c.Scope() < PerMessage,
+			Symbol: symbol, Score: l.cfg.score(codes), Detail: strings.Join(details, "; "), Refuse: l.cfg.Refuse && early,
 		})
 	}
 	if trouble != "" {
-		report.Findings = append(report.Findings, Finding{Symbol: c.symbol(l) + ".error", Detail: trouble})
+		report.Findings = append(report.Findings, Finding{Symbol: symbol + ".error", Detail: trouble})
 	}
 }
 
-// fresh leaves out the names that the list is asked about as domains of an earlier kind, and those too long to be in it.
-func (c *dnsblDomainCheck) fresh(ctx context.Context, l *dnsblList, names []string, in Input) []string {
+// fresh leaves out the names, domains of one kind, that the list is asked about as domains of an earlier kind, and those
+// too long to be in it.
+func (l *dnsblList) fresh(ctx context.Context, kind DNSBLIdentity, names []string, in Input) []string {
+	asked := l.askedBefore(ctx, kind, in)
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.Contains(asked, name) || l.tooLong(name)
+	})
+}
+
+// askedBefore are the domains of kinds before this one that the list is asked about.
+func (l *dnsblList) askedBefore(ctx context.Context, kind DNSBLIdentity, in Input) []string {
 	var asked []string
-	for _, of := range dnsblIdentities[1:slices.Index(dnsblIdentities, c.of)] {
+	for _, of := range dnsblIdentities[1:slices.Index(dnsblIdentities, kind)] {
 		if slices.Contains(l.cfg.Of, of) {
 			earlier, _ := domainsOf(ctx, of, in) // that check tells of its failure itself
 			asked = append(asked, earlier...)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return slices.Contains(asked, name) || len(name)+1+len(l.cfg.Zone) > maxDomainName
-	})
+	return asked
 }
+
+// tooLong reports whether a name can't be in the list.
+func (l *dnsblList) tooLong(name string) bool { return len(name)+1+len(l.cfg.Zone) > maxDomainName }
 
 // domainsOf gives the domains of one kind that are known, each followed by its organizational domain where that is
 // another. The error says that there may be one that could not be found out.

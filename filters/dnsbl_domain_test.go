@@ -180,8 +180,8 @@ func TestDNSBLMasks(t *testing.T) {
 
 func TestDNSBLDomainConfigErrors(t *testing.T) {
 	tests := []struct{ yaml, want, reason string }{
-		{yaml: "lists: [{zone: a.example, of: [form]}]", want: `postern.yaml:1:32: unknown identity "form", did you mean "from"? (known: client, dkim, from, helo, mail, rdns)`, reason: "no such identity"},
-		{yaml: "lists: [{zone: a.example, of: []}]", want: "postern.yaml:1:31: of is empty, expected one of client, rdns, helo, mail, from, dkim", reason: "none"},
+		{yaml: "lists: [{zone: a.example, of: [form]}]", want: `postern.yaml:1:32: unknown identity "form", did you mean "from"? (known: client, dkim, from, helo, mail, rdns, uri)`, reason: "no such identity"},
+		{yaml: "lists: [{zone: a.example, of: []}]", want: "postern.yaml:1:31: of is empty, expected one of client, rdns, helo, mail, from, dkim, uri", reason: "none"},
 		{yaml: "lists: [{zone: a.example, of: [from, dkim], refuse: true}]", want: "postern.yaml:1:53: refuse: a list of what stands in the message can't refuse before the message, expected false", reason: "too late to refuse"},
 		{yaml: "lists: [{zone: a.example, masks: {0: 3}}]", want: "postern.yaml:1:35: 0 is no mask, expected a number from 1 to 16777215 whose bits are looked for in the answer", reason: "no bits"},
 		{yaml: "lists: [{zone: a.example, masks: {8: 2000}}]", want: "postern.yaml:1:38: the score 2000, expected one from -1000 to 1000", reason: "no score"},

@@ -114,6 +114,7 @@ func chain(cfg Config, r dns.Lookuper, rules bool, log *slog.Logger) []Stage {
 		stage(cfg.DMARC, func(c DMARCConfig) Check { return newDMARC(c, cfg.ARC.Own.Sealers, r) }),
 		domainLists(cfg.DNSBL, lists, dnsblFrom),
 		domainLists(cfg.DNSBL, lists, dnsblDKIM),
+		linkLists(cfg.DNSBL, lists),
 		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c, rules) }),
 		classifierStage(cfg.Classifier, log),
 		stage(cfg.Rate, func(c RateConfig) Check { return newClientRate(c) }),
@@ -135,6 +136,14 @@ func stage[T any](cfg CheckConfig[T], build func(T) Check) Stage {
 // domainLists is the stage that asks lists about one kind of domain. It is off where no list is asked about it.
 func domainLists(cfg CheckConfig[DNSBLConfig], all *dnsblLists, of DNSBLIdentity) Stage {
 	check := newDNSBLDomain(all, of)
+	s := stage(cfg, func(DNSBLConfig) Check { return check })
+	s.Off = s.Off || len(check.lists) == 0
+	return s
+}
+
+// linkLists is the stage that asks lists about links. It is off where no list is asked about them.
+func linkLists(cfg CheckConfig[DNSBLConfig], all *dnsblLists) Stage {
+	check := newURIBL(cfg.Own, all)
 	s := stage(cfg, func(DNSBLConfig) Check { return check })
 	s.Off = s.Off || len(check.lists) == 0
 	return s

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"postern/proxy/peertest"
@@ -45,5 +46,32 @@ func TestLookupsAreCounted(t *testing.T) {
 	}
 	if !cached {
 		t.Errorf("neither message had answers from the cache: %q", lines)
+	}
+}
+
+// TestLinksAreLookedUp: what a message links to is asked about while it is held, and the listing stands in the message and
+// in the log.
+func TestLinksAreLookedUp(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, peertest.Sink{})
+	p := startTestProxy(t, fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+sink.Addr)+
+		"filters: {dnsbl: {lists: [{zone: bl.example, of: [uri], score: 6}]}}\n", withoutPacks)
+	client := hello(t, p.addr)
+	client.Want("XCLIENT ADDR=192.0.2.10", 220)
+	client.Want("EHLO mail.good.example", 250)
+	client.Want("MAIL FROM:<ann@good.example>", 250)
+	client.Want("RCPT TO:<alice@example.org>", 250)
+	client.Want("DATA", 354)
+	client.Data("From: ann@good.example\r\nTo: alice@example.org\r\nSubject: look\r\nMessage-ID: <1@good.example>\r\n" +
+		"Date: Tue, 24 Nov 2026 08:00:00 +0000\r\n\r\nThey are at https://buy.pills.example/now and cheap.\r\n")
+	client.Expect(250)
+	client.Want("QUIT", 221)
+	got := sink.Wait(1)[0]
+	if want := "dnsbl.bl.example.uri:6"; !strings.Contains(string(got.Data), want) {
+		t.Errorf("no %s in:\n%s", want, got.Data)
+	}
+	p.stop()
+	if lines := p.events("message"); len(lines) != 1 || !strings.Contains(lines[0], " action=tag ") || !strings.Contains(lines[0], "dnsbl.bl.example.uri:6") {
+		t.Errorf("log: %q", lines)
 	}
 }
