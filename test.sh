@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
 
 packages_debian=(postfix dovecot-core dovecot-lmtpd nginx libnginx-mod-stream haproxy opendkim opendkim-tools swaks libnet-ssleay-perl gcc libc6-dev ca-certificates
-	prometheus fail2ban logrotate systemd rsyslog zsh fish mandoc)
+	prometheus clamav-daemon fail2ban logrotate systemd rsyslog zsh fish mandoc)
 peers=${POSTERN_PEERS:-/var/cache/postern-peers} # Exim and OpenSMTPD, unpacked; see proxy/peertest/fetch.sh
 fuzz_time=${POSTERN_FUZZTIME:-30s}
 

@@ -52,6 +52,12 @@ type SenderJudge interface {
 	JudgesSender()
 }
 
+// A MalwareJudge is a check that looks for malware, which goes before what would accept a message. With on_error: defer, so
+// does its failure: what could not be looked at is not accepted unseen.
+type MalwareJudge interface {
+	JudgesMalware()
+}
+
 // A Symboler is a check that names the symbols it can yield, without which no rule may refer to them.
 // A name that ends in "*" stands for all that begin so.
 type Symboler interface {

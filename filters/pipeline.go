@@ -395,6 +395,7 @@ func (res *Result) add(stage Stage, report Report) {
 		failed.Force = Tag
 	case DeferOnError:
 		failed.Force = Defer
+		_, failed.Malware = stage.Check.(MalwareJudge)
 		failed.Reply = "a check of your message could not be finished just now; please try again later"
 	case PassOnError:
 	}

@@ -96,6 +96,9 @@ func (p *Policy) decide(c Case) Verdict {
 		return v
 	case malware != nil:
 		v.Action, v.By = p.againstMalware(malware.Force), "malware"
+		if malware.Force == Defer {
+			v.By = malware.Symbol // it could not be looked for
+		}
 		v.Reply = p.reply(v.Action, cmp.Or(malware.Reply, "the message carries malware"), c.ID)
 	case accept != nil:
 		v.Action, v.By = Accept, accept.Symbol

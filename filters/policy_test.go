@@ -57,6 +57,7 @@ func TestDecide(t *testing.T) {
 		{"malware despite accept", "malware comes before a local accept", full, Case{Findings: []Finding{{Symbol: "OK", Force: Accept}, {Symbol: "EICAR", Malware: true, Force: Reject}}}, Reject, NoAction, "malware", 550, "5.7.1", ""},
 		{"malware to quarantine", "as the rule asks", full, Case{Findings: []Finding{{Symbol: "EICAR", Malware: true, Force: Quarantine}}}, Quarantine, NoAction, "malware", 0, "", ""},
 		{"malware that asks to be tagged", "is not delivered all the same", full, Case{Findings: []Finding{{Symbol: "EICAR", Malware: true, Force: Tag}}}, Quarantine, NoAction, "malware", 0, "", ""},
+		{"not looked for malware despite accept", "what could not be scanned waits", full, Case{Findings: []Finding{{Symbol: "OK", Force: Accept}, {Symbol: "clamav.error", Malware: true, Force: Defer, Reply: "later"}}}, Defer, NoAction, "clamav.error", 451, "4.7.1", "later"},
 		{"malware to postmaster", "no exception for malware", full, Case{Rcpts: to("postmaster@x.example"), Findings: []Finding{{Symbol: "EICAR", Malware: true}}}, Reject, NoAction, "malware", 550, "5.7.1", ""},
 		{"malware without a quarantine", "is refused, never delivered", with(func(p *Policy) { p.Diverts = false }), Case{Findings: []Finding{{Symbol: "EICAR", Malware: true, Force: Quarantine}}}, Reject, NoAction, "malware", 550, "5.7.1", ""},
 

@@ -21,6 +21,7 @@ type Config struct {
 	DMARC      CheckConfig[DMARCConfig]      `yaml:"dmarc"`
 	DNSBL      CheckConfig[DNSBLConfig]      `yaml:"dnsbl"`
 	Defects    CheckConfig[DefectsConfig]    `yaml:"defects"`
+	ClamAV     CheckConfig[ClamAVConfig]     `yaml:"clamav"`
 	Classifier CheckConfig[ClassifierConfig] `yaml:"classifier"`
 	Rate       CheckConfig[RateConfig]       `yaml:"rate"`
 	Content    CheckConfig[ContentConfig]    `yaml:"content"`
@@ -68,6 +69,7 @@ func DefaultConfig() Config {
 		DMARC:      on(defaultDMARCConfig),
 		DNSBL:      on(defaultDNSBLConfig),
 		Defects:    on(defaultDefectsConfig),
+		ClamAV:     on(defaultClamAVConfig),
 		Classifier: on(defaultClassifierConfig),
 		Rate:       on(defaultRateConfig),
 		Content:    on(defaultContentConfig),
@@ -86,6 +88,7 @@ func (c Config) TimeLimits() map[string]time.Duration {
 		"dmarc":      c.DMARC.Limit,
 		"dnsbl":      c.DNSBL.Limit,
 		"defects":    c.Defects.Limit,
+		"clamav":     c.ClamAV.Limit,
 		"classifier": c.Classifier.Limit,
 		"rate":       c.Rate.Limit,
 		"content":    c.Content.Limit,
@@ -116,10 +119,18 @@ func chain(cfg Config, r dns.Lookuper, rules bool, log *slog.Logger) []Stage {
 		domainLists(cfg.DNSBL, lists, dnsblDKIM),
 		linkLists(cfg.DNSBL, lists),
 		stage(cfg.Defects, func(c DefectsConfig) Check { return newDefects(c, rules) }),
+		clamavStage(cfg.ClamAV, log),
 		classifierStage(cfg.Classifier, log),
 		stage(cfg.Rate, func(c RateConfig) Check { return newClientRate(c) }),
 		stage(cfg.Rate, func(c RateConfig) Check { return newFromRate(c) }),
 	}
+}
+
+// clamavStage is off where no daemon is configured.
+func clamavStage(cfg CheckConfig[ClamAVConfig], log *slog.Logger) Stage {
+	s := stage(cfg, func(c ClamAVConfig) Check { return newClamAV(c, log) })
+	s.Off = s.Off || cfg.Own.Address == ""
+	return s
 }
 
 // classifierStage is off where no model is configured.

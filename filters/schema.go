@@ -31,6 +31,17 @@ func scoreSchema() map[string]any {
 	return map[string]any{"type": "number", "minimum": -maxPoints, "maximum": maxPoints}
 }
 
+// Schema is that of what becomes of malware.
+func (MalwareAction) Schema() map[string]any { return strict.WordsSchema(malwareActions...) }
+
+// Schema is that of points by signature.
+func (MalwareSignature) Schema() map[string]any {
+	return map[string]any{"type": "object", "additionalProperties": scoreSchema()}
+}
+
+// Schema is that of where clamd listens.
+func (ClamdAddress) Schema() map[string]any { return strict.TextSchema() }
+
 // Schema is that of a list of domains.
 func (DomainNames) Schema() map[string]any { return listSchema(strict.TextSchema()) }
 

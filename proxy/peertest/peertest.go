@@ -36,10 +36,11 @@ const (
 	NeedHAProxy   = "haproxy"
 	NeedOpenDKIM  = "opendkim"
 	NeedRsyslog   = "rsyslog"
+	NeedClamd     = "clamav-daemon"
 )
 
 // Need skips the test, with a message that says what to install, unless all that is named is there: "swaks", "postfix",
-// "dovecot-lmtpd", "exim4", "opensmtpd", "nginx", "haproxy", "rsyslog", "root", or any other program in the path. The mail servers imply root.
+// "dovecot-lmtpd", "exim4", "opensmtpd", "nginx", "haproxy", "rsyslog", "clamav-daemon", "root", or any other program in the path. The mail servers imply root.
 // With POSTERN_CI=1 in the environment the test fails instead, so that no run counts as complete that left out a peer.
 func Need(t testing.TB, what ...string) {
 	t.Helper()
@@ -85,6 +86,8 @@ func lacks(w string) string {
 		return firstOf(root, missingFile(opendkimProgram, "opendkim"))
 	case NeedHAProxy:
 		return missingFile(haproxyProgram, "haproxy")
+	case NeedClamd:
+		return missingFile(clamdProgram, "clamav-daemon")
 	case NeedRsyslog:
 		return missingFile(rsyslogProgram, "rsyslog")
 	}
