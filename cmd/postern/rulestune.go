@@ -17,21 +17,25 @@ import (
 	"postern/proxy"
 	"postern/rules"
 	"postern/rules/packs"
+	"postern/rules/strict"
 	"postern/rules/tune"
 )
 
 var rulesTuneCommand = &command{
 	name:    "rules tune",
-	args:    "[-ham PATH] [-spam PATH] [-max-fp PERCENT] [-reach POINTS] [-parts N] [-seed N] [-write] [-config FILE] [-no-packs] [-dns] [-authserv-id NAME] [FILE...]",
+	args:    "[-ham PATH] [-spam PATH] [-max-fp PERCENT] [-reach POINTS] [-times N] [-keep LIST] [-by-folder] [-parts N] [-seed N] [-write] [-config FILE] [-no-packs] [-dns] [-authserv-id NAME] [FILE...]",
 	summary: "propose scores from stored mail, as a patch of the rule files",
 	help: `
 Looks for the scores with which the rules best tell stored spam from stored ham at the tag threshold, while no more ham than
--max-fp reaches it. A score keeps its sign, moves at most -reach points, and stays below the threshold, so that no rule tags
-alone. Scores of rules that hit little hardly move. Rules in shadow mode, without a score, with an action, or with a score that
-the configuration overrides stay as they are.
+-max-fp reaches it; ham is to stay a point below it, and spam to come a little above, since mail to come is never quite like
+mail that was. A score keeps its sign, moves at most -reach points and within -times, and stays below the threshold, so that no
+rule tags alone. Scores of rules that hit little hardly move. Rules in shadow mode, without a score, with an action, with a score
+that the configuration overrides, or named by -keep stay as they are: keep those that know how the mail was gathered rather than
+what it is.
 
 The mail is divided into parts by -seed, and each part is judged by the scores that the others propose: what is printed as held
-out is how the proposal does on mail that it was not made from. The same mail and seed propose the same.
+out is how the proposal does on mail that it was not made from. The same mail and seed propose the same. With -by-folder each
+folder below the given ones is judged, too, by what all others propose: how the scores do on kinds of mail that they never met.
 
 The proposal is printed as a unified diff of the rule files, in which nothing but scores changes; -write applies it. Scores of
 packs, which are part of the program, are printed as what to put under filters.content.overrides. The figures, the reason for
@@ -50,6 +54,9 @@ type tuneFlags struct {
 	ruleFlags
 	corpusFlags
 	maxFP, reach float64
+	times        float64
+	byFolder     bool
+	keep         string
 	parts        int
 	seed         uint64
 	write        bool
@@ -61,6 +68,9 @@ func runRulesTune(ctx context.Context, c *call) int {
 	f.corpusFlags.register(c)
 	c.flags.Float64Var(&f.maxFP, "max-fp", 0.1, "let at most this `PERCENT` of the ham reach the tag threshold")
 	c.flags.Float64Var(&f.reach, "reach", 2, "move no score by more than `POINTS`")
+	c.flags.Float64Var(&f.times, "times", 1.6, "let no score become more than `N` times what it is, or less than one part in N; 0 for no such bound")
+	c.flags.StringVar(&f.keep, "keep", "", "leave the scores of these rules, a `LIST` with commas, as they are")
+	c.flags.BoolVar(&f.byFolder, "by-folder", false, "say also how the messages of each folder are judged by what the other folders propose")
 	c.flags.IntVar(&f.parts, "parts", 5, "cross-validate in `N` parts")
 	c.flags.Uint64Var(&f.seed, "seed", 1, "the number `N` by which mail is divided")
 	c.flags.BoolVar(&f.write, "write", false, "write the scores into the rule files")
@@ -75,6 +85,8 @@ func runRulesTune(ctx context.Context, c *call) int {
 		return c.misuse("-max-fp %g, expected a percentage", f.maxFP)
 	case f.reach <= 0:
 		return c.misuse("-reach %g, expected more than 0 points", f.reach)
+	case f.times != 0 && f.times <= 1:
+		return c.misuse("-times %g, expected more than 1, or 0", f.times)
 	case f.parts < 2 || f.parts > maxParts:
 		return c.misuse("-parts %d, expected 2 to %d", f.parts, maxParts)
 	}
@@ -83,7 +95,10 @@ func runRulesTune(ctx context.Context, c *call) int {
 		return c.explain(err)
 	}
 	defer rt.Close()
-	t := newTuner(rt, &f, unjudged{c: c})
+	t, err := newTuner(rt, &f, unjudged{c: c})
+	if err != nil {
+		return c.fail(err)
+	}
 	if len(t.rules) == 0 {
 		return c.fail(errors.New("no rule has a score that may change"))
 	}
@@ -105,20 +120,32 @@ type tuner struct {
 	opt    tune.Options
 	mail   []tune.Mail
 	paths  []string
+	in     []string // the folder that a message was met in
 	bad    unjudged
 }
 
-func newTuner(rt *ruleSet, f *tuneFlags, bad unjudged) *tuner {
+func newTuner(rt *ruleSet, f *tuneFlags, bad unjudged) (*tuner, error) {
 	t := &tuner{rt: rt, byID: map[string]int{}, limits: rt.Thresholds(), bad: bad}
+	var ids []string
+	kept := list(f.keep)
 	for _, r := range rt.Rules.Rules() {
+		ids = append(ids, r.ID)
+		if slices.Contains(kept, r.ID) {
+			continue
+		}
 		if rt.asked(r) && r.Mode == rules.Enforce && r.Score != 0 && r.Action == "" && !r.Malware && !r.ScoreOverridden {
 			t.byID[r.ID] = len(t.rules)
 			t.rules = append(t.rules, r)
 		}
 	}
+	for _, id := range kept {
+		if !slices.Contains(ids, id) {
+			return nil, fmt.Errorf("-keep: %s", strict.Unknown("rule", id, ids))
+		}
+	}
 	tag := float64(t.limits.Tag) / 100
-	t.opt = tune.Options{Tag: tag, Ham: f.maxFP / 100, Reach: f.reach, Most: max(tag-below, tag/2)}
-	return t
+	t.opt = tune.Options{Tag: tag, Ham: f.maxFP / 100, Reach: f.reach, Times: f.times, Most: max(tag-below, tag/2)}
+	return t, nil
 }
 
 func (t *tuner) run(ctx context.Context, c *call, f *tuneFlags) int {
@@ -136,11 +163,18 @@ func (t *tuner) run(ctx context.Context, c *call, f *tuneFlags) int {
 		tuned[i] = tune.Rule{ID: r.ID, Score: float64(r.Score) / 100}
 	}
 	p, err := tune.Propose(ctx, tuned, t.mail, t.opt, bar.step)
+	var alone []float64
+	if err == nil && f.byFolder {
+		alone, err = t.leaveOut(ctx, tuned, p.Weight, bar.step)
+	}
 	bar.end()
 	if err != nil {
 		return c.fail(err)
 	}
 	r := t.report(&p)
+	if f.byFolder {
+		r.folders = t.byFolder(p.Before, alone)
+	}
 	r.print(c.stderr)
 	if code := t.put(c.stdout, c, f.write && p.Met, r.changes); code != exitFine {
 		return code
@@ -155,6 +189,16 @@ func (t *tuner) run(ctx context.Context, c *call, f *tuneFlags) int {
 	return exitFine
 }
 
+// leaveOut gives each message's points with what all folders but its own propose.
+func (t *tuner) leaveOut(ctx context.Context, tuned []tune.Rule, weight float64, progress func()) ([]float64, error) {
+	names := slices.Compact(slices.Sorted(slices.Values(t.in)))
+	parts := make([]int, len(t.in))
+	for j, folder := range t.in {
+		parts[j], _ = slices.BinarySearch(names, folder)
+	}
+	return tune.HeldOut(ctx, tuned, t.mail, parts, t.opt, weight, progress)
+}
+
 // gather judges the mail.
 func (t *tuner) gather(ctx context.Context, f *tuneFlags, p *progress) []error {
 	defer p.end()
@@ -162,7 +206,8 @@ func (t *tuner) gather(ctx context.Context, f *tuneFlags, p *progress) []error {
 	for _, k := range classes {
 		take := func(path string, m tune.Mail) {
 			m.Spam = k == spam
-			t.mail, t.paths = append(t.mail, m), append(t.paths, path)
+			folder := folderOf(path, f.paths[k])
+			t.mail, t.paths, t.in = append(t.mail, m), append(t.paths, path), append(t.in, folder)
 			p.step()
 		}
 		judge := func(msg *message.Message) tune.Mail { return t.judge(ctx, msg, f) }

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
+	"strconv"
 
 	"postern/filters/model/measure"
 	"postern/rules"
@@ -18,6 +20,7 @@ type tuneReport struct {
 	tag                      float64
 	weight                   float64
 	before, held             []measure.Scored
+	folders                  []folderRow // where that is asked for
 	changes                  []scoreChange
 	flagged                  []string // ham that is tagged by the proposal and was not
 }
@@ -70,6 +73,41 @@ func (t *tuner) report(p *tune.Proposal) *tuneReport {
 	return r
 }
 
+// A folderRow is how the messages of a folder are judged.
+type folderRow struct {
+	folder       string
+	spam         bool
+	n            int
+	before, held int // messages at the threshold and above
+}
+
+// byFolder counts what is tagged, by folder and class, with the present scores and with those that were made without it.
+func (t *tuner) byFolder(before, held []float64) []folderRow {
+	rows := map[string]*folderRow{}
+	for j, m := range t.mail {
+		key := strconv.FormatBool(m.Spam) + t.in[j]
+		if rows[key] == nil {
+			rows[key] = &folderRow{folder: t.in[j], spam: m.Spam}
+		}
+		row := rows[key]
+		row.n++
+		row.before += atLeast(before[j], t.opt.Tag)
+		row.held += atLeast(held[j], t.opt.Tag)
+	}
+	var list []folderRow
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		list = append(list, *rows[key])
+	}
+	return list
+}
+
+func atLeast(points, threshold float64) int {
+	if points >= threshold-1e-9 {
+		return 1
+	}
+	return 0
+}
+
 func (s *scoreChange) count(isSpam bool, points, tag float64) {
 	switch {
 	case isSpam:
@@ -104,6 +142,16 @@ func (r *tuneReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%-30s %10s  %10s\n", "", "before", "held out")
 	for _, row := range r.rows() {
 		fmt.Fprintf(w, "%-30s %10s  %10s\n", row.what, row.before, row.after)
+	}
+	for i, row := range r.folders {
+		if i == 0 {
+			fmt.Fprintf(w, "\nFrom %g points on, each folder judged by what the others propose:\n\n%-46s %8s %10s %10s\n", r.tag, "", "messages", "before", "held out")
+		}
+		class := ham
+		if row.spam {
+			class = spam
+		}
+		fmt.Fprintf(w, "%-46s %8d %8.2f %% %8.2f %%\n", printable(string(class)+" "+row.folder), row.n, 100*rate(row.before, row.n), 100*rate(row.held, row.n))
 	}
 	for i, path := range r.flagged {
 		if i == 0 {

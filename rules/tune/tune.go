@@ -39,6 +39,7 @@ type Options struct {
 	Tag   float64 // points from which mail is tagged
 	Ham   float64 // the largest part of the ham that may be tagged, 0 to 1
 	Reach float64 // the furthest that a score may move, in points
+	Times float64 // no score becomes more than so many times what it is, or less than one part in so many; 0 is no bound
 	Most  float64 // the largest score, either way; a score that is larger already may stay
 }
 
@@ -52,7 +53,10 @@ type Proposal struct {
 }
 
 const (
-	price    = 2.0  // of a point away from the present score, squared
+	price    = 4.0  // of a point away from the present score, squared
+	steep    = 1.5  // how fast a message that is on the wrong side begins to cost
+	hamRoom  = 1.1  // points: how far below the threshold ham is to stay
+	spamRoom = 0.3  // and how far above it spam is to come: mail to come is never quite like mail that was
 	sweeps   = 60   // at most
 	still    = 0.01 // points; sweeps end when no score moves further
 	flattest = 0.02 // keeps a step from leaping where all mail is far from the threshold
@@ -70,9 +74,13 @@ func Propose(ctx context.Context, rules []Rule, mail []Mail, opt Options, progre
 		present[i] = r.Score
 	}
 	p := Proposal{Scores: present, Before: points(mail, present)}
+	parts := make([]int, len(mail))
+	for j, m := range mail {
+		parts[j] = m.Part
+	}
 	fewest := math.MaxInt
 	for weight := 1.0; weight <= heaviest; weight *= 2 {
-		held, err := heldOut(ctx, rules, mail, opt, weight, progress)
+		held, err := HeldOut(ctx, rules, mail, parts, opt, weight, progress)
 		if err != nil {
 			return Proposal{}, err
 		}
@@ -113,25 +121,20 @@ func check(mail []Mail) error {
 	return nil
 }
 
-// heldOut gives each message's points with the scores that the other parts propose.
-func heldOut(ctx context.Context, rules []Rule, mail []Mail, opt Options, weight float64, progress func()) ([]float64, error) {
-	var parts []int
-	for _, m := range mail {
-		if !slices.Contains(parts, m.Part) {
-			parts = append(parts, m.Part)
-		}
-	}
+// HeldOut gives each message's points with the scores that the other parts propose, where ham weighs weight times what spam
+// does. parts are by message. progress, which may be nil, is told of each part.
+func HeldOut(ctx context.Context, rules []Rule, mail []Mail, parts []int, opt Options, weight float64, progress func()) ([]float64, error) {
 	held := make([]float64, len(mail))
-	for _, part := range parts {
+	for _, part := range slices.Compact(slices.Sorted(slices.Values(parts))) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		scores := fit(rules, mail, opt, weight, func(m Mail) bool { return m.Part != part })
+		scores := fit(rules, mail, opt, weight, func(j int) bool { return parts[j] != part })
 		for i := range scores {
 			scores[i] = round(scores[i], rules[i].Score)
 		}
 		for j, m := range mail {
-			if m.Part == part {
+			if parts[j] == part {
 				held[j] = sum(m, scores)
 			}
 		}
@@ -175,7 +178,7 @@ func sum(m Mail, scores []float64) float64 {
 }
 
 // fit finds the scores for the mail that is in, by Newton's method in one score after the other.
-func fit(rules []Rule, mail []Mail, opt Options, weight float64, in func(Mail) bool) []float64 {
+func fit(rules []Rule, mail []Mail, opt Options, weight float64, in func(j int) bool) []float64 {
 	f := newFitting(rules, mail, opt, weight, in)
 	for range sweeps {
 		furthest := 0.0
@@ -197,17 +200,17 @@ type fitting struct {
 	hits   [][]int   // messages by rule
 	spam   []bool    // by message
 	weight []float64 // by message
-	above  []float64 // points above the threshold, by message
+	above  []float64 // points above where the message begins to cost, or to be safe
 }
 
-func newFitting(rules []Rule, mail []Mail, opt Options, weight float64, in func(Mail) bool) *fitting {
+func newFitting(rules []Rule, mail []Mail, opt Options, weight float64, in func(j int) bool) *fitting {
 	f := &fitting{rules: rules, opt: opt, scores: make([]float64, len(rules)), hits: make([][]int, len(rules))}
 	for i, r := range rules {
 		f.scores[i] = r.Score
 	}
 	var spam, ham float64
-	for _, m := range mail {
-		if in != nil && !in(m) {
+	for n, m := range mail {
+		if in != nil && !in(n) {
 			continue
 		}
 		if m.Spam {
@@ -219,7 +222,11 @@ func newFitting(rules []Rule, mail []Mail, opt Options, weight float64, in func(
 		for _, i := range m.Hits {
 			f.hits[i] = append(f.hits[i], j)
 		}
-		f.spam, f.above = append(f.spam, m.Spam), append(f.above, sum(m, f.scores)-opt.Tag)
+		edge := opt.Tag - hamRoom
+		if m.Spam {
+			edge = opt.Tag + spamRoom
+		}
+		f.spam, f.above = append(f.spam, m.Spam), append(f.above, sum(m, f.scores)-edge)
 	}
 	f.weight = make([]float64, len(f.above))
 	for j, isSpam := range f.spam {
@@ -239,13 +246,13 @@ func (f *fitting) move(i int) float64 {
 	present := f.rules[i].Score
 	slope, bend := price*(f.scores[i]-present), price
 	for _, j := range f.hits[i] {
-		p := 1 / (1 + math.Exp(-f.above[j]))
+		p := 1 / (1 + math.Exp(-steep*f.above[j]))
 		wrong := p
 		if f.spam[j] {
 			wrong = p - 1
 		}
-		slope += f.weight[j] * wrong
-		bend += f.weight[j] * max(p*(1-p), flattest)
+		slope += f.weight[j] * steep * wrong
+		bend += f.weight[j] * steep * steep * max(p*(1-p), flattest)
 	}
 	low, high := f.opt.bounds(present)
 	to := min(high, max(low, f.scores[i]-min(1, max(-1, slope/bend))))
@@ -261,10 +268,14 @@ func (f *fitting) move(i int) float64 {
 func (o Options) bounds(present float64) (low, high float64) {
 	most := max(o.Most, math.Abs(present))
 	low, high = max(-most, present-o.Reach), min(most, present+o.Reach)
-	if present > 0 {
-		return max(low, tenth), high
+	if o.Times > 0 {
+		near, far := present/o.Times, present*o.Times
+		low, high = max(low, min(near, far)), min(high, max(near, far))
 	}
-	return low, min(high, -tenth)
+	if present > 0 {
+		return max(low, min(tenth, present)), max(high, min(tenth, present))
+	}
+	return min(low, -min(tenth, -present)), min(high, -min(tenth, -present))
 }
 
 // round gives a score in tenths of a point; one that is hardly another stays as it is.
