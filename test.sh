@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
 
-packages_debian=(postfix dovecot-core dovecot-lmtpd nginx libnginx-mod-stream haproxy opendkim opendkim-tools swaks libnet-ssleay-perl gcc libc6-dev ca-certificates
+packages_debian=(postfix dovecot-core dovecot-lmtpd nginx libnginx-mod-stream libnginx-mod-mail haproxy opendkim opendkim-tools swaks libnet-ssleay-perl gcc libc6-dev ca-certificates
 	prometheus clamav-daemon fail2ban logrotate systemd rsyslog zsh fish mandoc)
 peers=${POSTERN_PEERS:-/var/cache/postern-peers} # Exim and OpenSMTPD, unpacked; see proxy/peertest/fetch.sh
 fuzz_time=${POSTERN_FUZZTIME:-30s}
@@ -95,7 +95,7 @@ install_packages() {
 }
 
 fetch_peers() {
-	if [ -e "$peers/exim4/complete" ] && [ -e "$peers/opensmtpd/complete" ]; then
+	if [ -e "$peers/exim4-heavy/complete" ] && [ -e "$peers/opensmtpd/complete" ]; then
 		return
 	fi
 	if [ "$(id -u)" -ne 0 ]; then

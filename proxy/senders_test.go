@@ -115,24 +115,40 @@ func storedBy(sink *peertest.SinkServer) []peertest.Transaction {
 // nginx and HAProxy in front: the client is the one that the PROXY header names.
 func TestLoadBalancersInFront(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(t *testing.T, to string) string{
-		"nginx, version 1": func(t *testing.T, to string) string {
+	const header, xclient = "proxy_protocol: [127.0.0.1]", "xclient: [127.0.0.1]"
+	for name, front := range map[string]struct {
+		trust string // what the listener lets it do
+		start func(t *testing.T, to string) (addr string)
+	}{
+		"nginx, version 1": {trust: header, start: func(t *testing.T, to string) string {
 			return peertest.StartNginx(t, peertest.Nginx{Upstream: to, Proxy: true}).Addr
-		},
-		"HAProxy, version 1": func(t *testing.T, to string) string {
+		}},
+		"nginx as a mail proxy, version 1": {trust: header, start: func(t *testing.T, to string) string {
+			return peertest.StartNginxMail(t, peertest.NginxMail{Upstream: to, Proxy: true}).Addr
+		}},
+		"nginx as a mail proxy, XCLIENT": {trust: xclient, start: func(t *testing.T, to string) string {
+			return peertest.StartNginxMail(t, peertest.NginxMail{Upstream: to, XClient: true}).Addr
+		}},
+		"nginx as a mail proxy, both": {trust: header + "\n    " + xclient, start: func(t *testing.T, to string) string {
+			return peertest.StartNginxMail(t, peertest.NginxMail{Upstream: to, Proxy: true, XClient: true}).Addr
+		}},
+		"HAProxy, version 1": {trust: header, start: func(t *testing.T, to string) string {
 			return peertest.StartHAProxy(t, peertest.HAProxy{Upstream: to, Proxy: 1}).Addr
-		},
-		"HAProxy, version 2": func(t *testing.T, to string) string {
+		}},
+		"HAProxy, version 2": {trust: header, start: func(t *testing.T, to string) string {
 			return peertest.StartHAProxy(t, peertest.HAProxy{Upstream: to, Proxy: 2}).Addr
-		},
+		}},
+		"HAProxy, version 2 and more": {trust: header, start: func(t *testing.T, to string) string {
+			return peertest.StartHAProxy(t, peertest.HAProxy{Upstream: to, Proxy: 2, Server: "proxy-v2-options ssl,cert-cn,authority,unique-id,crc32c"}).Addr
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			postfix := peertest.StartPostfix(t, peertest.Postfix{XClient: []string{"127.0.0.0/8"}})
-			config := strings.Replace(fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+postfix.Addr), "xclient:", "proxy_protocol:", 1)
+			config := strings.Replace(fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+postfix.Addr), xclient, front.trust, 1)
 			p := startTestProxy(t, config, withoutPacks)
-			front := start(t, p.addr)
-			client := peertest.DialFrom(t, "127.0.0.7", front)
+			addr := front.start(t, p.addr)
+			client := peertest.DialFrom(t, "127.0.0.7", addr)
 			client.Expect(220)
 			client.Want("EHLO client.example", 250)
 			if code, text := client.Deliver("carol@plain.example", []string{"alice@example.org"}, shortMessage); code != 250 {
@@ -145,6 +161,34 @@ func TestLoadBalancersInFront(t *testing.T) {
 				!strings.Contains(postfix.Log(), "[127.0.0.7]") {
 				t.Errorf("the client is not known as 127.0.0.7:\n%s\n%s\n%s", line, received, postfix.Log())
 			}
+		})
+	}
+}
+
+// The health checks of HAProxy, which come with a PROXY header that names no client, are answered, and are sessions of
+// HAProxy's own.
+func TestBalancerChecksHealth(t *testing.T) {
+	t.Parallel()
+	for version, more := range map[int]string{1: "", 2: " proxy-v2-options crc32c"} {
+		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) {
+			t.Parallel()
+			sink := peertest.StartSink(t, peertest.Sink{})
+			config := strings.Replace(fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+sink.Addr), "xclient:", "proxy_protocol:", 1)
+			p := startTestProxy(t, config, withoutPacks)
+			balancer := peertest.StartHAProxy(t, peertest.HAProxy{Upstream: p.addr, Proxy: version, Server: "check inter 500ms" + more})
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("HAProxy said\n%s", balancer.Log())
+				}
+			})
+			waitFor(t, "a check that succeeded", func() bool {
+				return strings.Contains(balancer.Log(), "Health check for server smtp/mail succeeded, reason: Layer7 check passed")
+			})
+			waitFor(t, "its session", func() bool {
+				return slices.ContainsFunc(p.events("session"), func(line string) bool {
+					return strings.Contains(line, " ip=127.0.0.1 ") && strings.Contains(line, ` helo="balancer.example"`)
+				})
+			})
 		})
 	}
 }

@@ -246,7 +246,7 @@ func TestInitBehindPostfix(t *testing.T) {
 	relay.Want("RCPT TO:<someone@elsewhere.example>", 554)
 }
 
-// The same with Exim, of which the tests have one without PROXY.
+// The same with Exim: before the page's lines, and with them, when it reads a PROXY header.
 func TestInitBehindExim(t *testing.T) {
 	t.Parallel()
 	peertest.Need(t, peertest.NeedExim)
@@ -254,6 +254,34 @@ func TestInitBehindExim(t *testing.T) {
 	initFor(t, exim.Addr, func(s string) string { return s },
 		`^  ok    it answers: mx.example.org \(Exim\)`, `^  ok    example.org: unknown recipients are refused: 550 `, `^What to change in Exim`)
 	exim.Messages("alice", 1)
+
+	main := block(t, "exim", "local_interfaces = 127.0.0.1.2525\n", "domainlist local_domains = example.org\n")
+	_, rest, _ := strings.Cut(behindText("exim"), "# the ACL for RCPT, before anything that accepts\n")
+	acl, _, found := strings.Cut(rest, "```\n")
+	if !found || !strings.Contains(acl, "verify = recipient") {
+		t.Fatalf("the page has no ACL: %s", rest)
+	}
+	behind := peertest.StartExim(t, peertest.Exim{Proxy: true, Main: main, RcptACL: acl})
+	serveInFrontOf(t, behind.Addr, "proxy")
+	if m := behind.Messages("alice", 1)[0]; !strings.Contains(strings.Join(m.Header("Received"), "\n"), "[192.0.2.10]") {
+		t.Errorf("Exim does not know the client:\n%s", m.Data())
+	}
+}
+
+// serveInFrontOf has a proxy hand on the mail of the client 192.0.2.10.
+func serveInFrontOf(t *testing.T, upstream, info string) {
+	t.Helper()
+	dir := folder(t, map[string]string{"postern.yaml": fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nlisten: [{address: '127.0.0.1:0', xclient: [127.0.0.1]}]\n"+
+		"networks: {trusted: [192.0.2.10]}\nupstream: [{address: 'smtp://%s', client_info: %s}]\ndns: {servers: ['%s']}\n", upstream, info, zoneAt(t, initZone))})
+	p := startServe(t, dir, "-config", "postern.yaml")
+	c := dial(t, p.addr)
+	c.say("EHLO mail.corp.example", 250)
+	c.say("XCLIENT ADDR=192.0.2.10", 220)
+	c.say("EHLO mail.corp.example", 250)
+	c.say("MAIL FROM:<carol@home.example>", 250)
+	c.say("RCPT TO:<nobody-at-all@example.org>", 550)
+	c.deliver("alice@example.org", hello)
+	c.say("QUIT", 221)
 }
 
 // The same with OpenSMTPD: before the page's line, and with it, when it waits for the PROXY header.
@@ -268,14 +296,10 @@ func TestInitBehindOpenSMTPD(t *testing.T) {
 		t.Errorf("the tests' server has another line than\n%s", line)
 	}
 	behind := peertest.StartOpenSMTPD(t, peertest.OpenSMTPD{Proxy: true})
-	dir := folder(t, map[string]string{"postern.yaml": fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nlisten: [{address: '127.0.0.1:0'}]\n"+
-		"upstream: [{address: 'smtp://%s', client_info: proxy-v2}]\ndns: {servers: ['%s']}\n", behind.Addr, zoneAt(t, initZone))})
-	p := startServe(t, dir, "-config", "postern.yaml")
-	c := dial(t, p.addr)
-	c.say("EHLO mail.corp.example", 250)
-	c.send("carol@home.example", "alice@example.org", hello, 250)
-	c.say("QUIT", 221)
-	behind.Messages("alice", 1)
+	serveInFrontOf(t, behind.Addr, "proxy-v2")
+	if m := behind.Messages("alice", 1)[0]; !strings.Contains(strings.Join(m.Header("Received"), "\n"), "[192.0.2.10]") {
+		t.Errorf("OpenSMTPD does not know the client:\n%s", m.Data())
+	}
 }
 
 // docs/behind.md and the quick start show what postern init prints; -update puts it there anew.

@@ -75,6 +75,16 @@ func newRoot(t testing.TB, name string, accounts []account) string {
 	return root
 }
 
+// copyFile puts a file of the test where the server finds it.
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatalf("read a file for the server: %v", err)
+	}
+	writeFile(t, to, string(text))
+}
+
 // makeDir makes a folder, and those above it, for a user and its group.
 func makeDir(t testing.TB, path string, mode os.FileMode, id int) {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 )
 
 const (
+	eximTree    = "exim4-heavy"
 	eximProgram = "usr/sbin/exim4"
 	eximID      = 601 // of its user inside the chroot
 )
@@ -21,9 +22,13 @@ type Exim struct {
 	Users   []string // local parts known in each domain; alice and bob if empty
 	Main    string   // more lines for the main section of the configuration
 	ACL     string   // more ACLs
+	RcptACL string   // what comes first in the ACL for RCPT
+	Proxy   bool     // each connection must begin with a PROXY header
 
 	// SmartHost, host:port, is given all other mail, at once and then every second until it takes it.
 	SmartHost string
+	// SmartHostCA is the file of an authority: the smart host must then offer STARTTLS and show a certificate of it.
+	SmartHostCA string
 }
 
 // EximServer is a running Exim.
@@ -47,7 +52,7 @@ func StartExim(t testing.TB, opt Exim) *EximServer {
 		opt.Users = []string{"alice", "bob"}
 	}
 	port := freePort(t, "127.0.0.1")
-	root := newRoot(t, "exim4", []account{{name: "Debian-exim", id: eximID, home: "/var/spool/exim4"}})
+	root := newRoot(t, eximTree, []account{{name: "Debian-exim", id: eximID, home: "/var/spool/exim4"}})
 	s := &EximServer{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), root: root, domain: opt.Domains[0]}
 	for _, dir := range []string{"mail", "var/spool/exim4", "var/log/exim4", "run/exim4"} {
 		makeDir(t, filepath.Join(root, dir), 0o755, eximID)
@@ -67,14 +72,26 @@ func StartExim(t testing.TB, opt Exim) *EximServer {
 		relay, smartPort, args = "accept hosts = 127.0.0.1", port, append(args, "-q1s")
 		router = strings.ReplaceAll(eximSmartHost, "SMARTHOST", host)
 	}
+	proxy, tls := "", ""
+	if opt.Proxy {
+		proxy = "hosts_proxy = 127.0.0.1"
+	}
+	if opt.SmartHostCA != "" {
+		copyFile(t, opt.SmartHostCA, filepath.Join(root, "etc/authority.pem"))
+		tls = eximSmartHostTLS
+	}
 	// This is where Debian's Exim looks. Told by -C, it would drop its rights and could not deliver.
 	makeDir(t, filepath.Join(root, "etc/exim4"), 0o755, 0)
 	writeFile(t, filepath.Join(root, "etc/exim4/exim4.conf"), strings.NewReplacer(
-		"SMARTROUTER", router, "SMARTPORT", smartPort, "PORT", strconv.Itoa(port), "DOMAINS", strings.Join(opt.Domains, " : "), "MAIN", opt.Main, "MOREACL", opt.ACL, "RELAY", relay,
+		"SMARTROUTER", router, "SMARTPORT", smartPort, "SMARTTLS", tls, "PORT", strconv.Itoa(port), "HOSTSPROXY", proxy,
+		"DOMAINS", strings.Join(opt.Domains, " : "), "MAIN", opt.Main, "MOREACL", opt.ACL, "RCPTACL", opt.RcptACL, "RELAY", relay,
 	).Replace(eximConf))
 	s.server = server{
 		t: t, name: "Exim", network: "tcp", banner: s.Addr,
 		command: func() *exec.Cmd { return chrooted(root, eximProgram, args...) },
+	}
+	if opt.Proxy {
+		s.preface = proxyPreface
 	}
 	t.Cleanup(s.Stop)
 	if err := s.start(); err != nil {
@@ -98,10 +115,12 @@ tls_advertise_hosts =
 smtputf8_advertise_hosts = *
 message_size_limit = 50M
 keep_environment =
+HOSTSPROXY
 MAIN
 
 begin acl
 rcpt:
+RCPTACL
   accept domains = +ours
          local_parts = lsearch;/etc/users
   deny   domains = +ours
@@ -120,6 +139,7 @@ users:
 SMARTROUTER
 rest:
   driver = redirect
+  domains = !+ours
   allow_defer
   data = :defer: this server sends nothing
 
@@ -138,6 +158,7 @@ smarthost:
   driver = smtp
   port = SMARTPORT
   allow_localhost
+SMARTTLS
 
 begin retry
 * * F,1h,1s
@@ -149,6 +170,11 @@ const eximSmartHost = `smarthost:
   transport = smarthost
   route_list = * SMARTHOST byname
   self = send
+`
+
+const eximSmartHostTLS = `  hosts_require_tls = *
+  tls_verify_hosts = *
+  tls_verify_certificates = /etc/authority.pem
 `
 
 // Messages waits until at least n messages have been delivered to the user, a local part of the first domain or a whole

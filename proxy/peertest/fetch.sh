@@ -2,7 +2,7 @@
 # Fetches Exim and OpenSMTPD for the integration tests: fetch.sh FOLDER
 #
 # Debian allows one mail server to be installed at a time, and Postfix is it. So these packages are only unpacked, each
-# with the libraries that it needs into a tree of its own below FOLDER (exim4/, opensmtpd/), and the tests run them
+# with the libraries that it needs into a tree of its own below FOLDER (exim4-heavy/, opensmtpd/), and the tests run them
 # there by chroot. Nothing is installed. A tree that is complete is left as it is.
 set -euo pipefail
 cd "${1:?usage: fetch.sh FOLDER}"
@@ -45,5 +45,5 @@ fetch() {
 	rm -rf "$work"
 }
 
-fetch exim4 exim4-base exim4-daemon-light
+fetch exim4-heavy exim4-base exim4-daemon-heavy # the light one reads no PROXY header
 fetch opensmtpd opensmtpd dash # it delivers through /bin/sh

@@ -15,6 +15,7 @@ const haproxyProgram = "/usr/sbin/haproxy"
 type HAProxy struct {
 	Upstream string // host:port of the SMTP server behind it; it must be running
 	Proxy    int    // the version of the PROXY header that each connection to it begins with: 1, 2, or 0 for none
+	Server   string // more words for its line of the server
 }
 
 // HAProxyServer is a running HAProxy.
@@ -29,7 +30,7 @@ func StartHAProxy(t testing.TB, opt HAProxy) *HAProxyServer {
 	Need(t, NeedHAProxy)
 	dir := tempDir(t, "haproxy")
 	s := &HAProxyServer{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t, "127.0.0.1")))}
-	proxy := map[int]string{1: "send-proxy", 2: "send-proxy-v2"}[opt.Proxy]
+	proxy := map[int]string{1: "send-proxy", 2: "send-proxy-v2"}[opt.Proxy] + " " + opt.Server
 	conf := filepath.Join(dir, "haproxy.cfg")
 	writeFile(t, conf, fmt.Sprintf(haproxyConf, s.Addr, opt.Upstream, proxy))
 	s.server = server{
@@ -46,6 +47,7 @@ func StartHAProxy(t testing.TB, opt HAProxy) *HAProxyServer {
 const haproxyConf = `
 global
 	maxconn 2000
+	log stdout format raw local0
 defaults
 	mode tcp
 	timeout connect 30s
@@ -53,5 +55,9 @@ defaults
 	timeout server 10m
 listen smtp
 	bind %s
+	log global
+	option log-health-checks
+	option smtpchk EHLO balancer.example
+	unique-id-format %%ci:%%cp:%%pid
 	server mail %s %s
 `

@@ -34,14 +34,23 @@ type NginxServer struct {
 func StartNginx(t testing.TB, opt Nginx) *NginxServer {
 	t.Helper()
 	Need(t, NeedNginx)
-	dir := tempDir(t, "nginx")
-	s := &NginxServer{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t, "127.0.0.1"))), dir: dir}
 	proxy := "off"
 	if opt.Proxy {
 		proxy = "on"
 	}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t, "127.0.0.1")))
+	return startNginx(t, addr, func(dir string) string {
+		return fmt.Sprintf(nginxConf, nginxStream, max(1, opt.Workers), filepath.Join(dir, "pid"), addr, opt.Upstream, proxy)
+	})
+}
+
+// startNginx starts an nginx that will greet at addr, with the configuration for its folder.
+func startNginx(t testing.TB, addr string, config func(dir string) string) *NginxServer {
+	t.Helper()
+	dir := tempDir(t, "nginx")
+	s := &NginxServer{Addr: addr, dir: dir}
 	conf := filepath.Join(dir, "nginx.conf")
-	writeFile(t, conf, fmt.Sprintf(nginxConf, nginxStream, max(1, opt.Workers), filepath.Join(dir, "pid"), s.Addr, opt.Upstream, proxy))
+	writeFile(t, conf, config(dir))
 	s.server = server{
 		t: t, name: "nginx", network: "tcp", banner: s.Addr,
 		command: func() *exec.Cmd {

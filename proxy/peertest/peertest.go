@@ -33,6 +33,7 @@ const (
 	NeedExim      = "exim4"
 	NeedOpenSMTPD = "opensmtpd"
 	NeedNginx     = "nginx"
+	NeedNginxMail = "nginx-mail"
 	NeedHAProxy   = "haproxy"
 	NeedOpenDKIM  = "opendkim"
 	NeedRsyslog   = "rsyslog"
@@ -40,7 +41,7 @@ const (
 )
 
 // Need skips the test, with a message that says what to install, unless all that is named is there: "swaks", "postfix",
-// "dovecot-lmtpd", "exim4", "opensmtpd", "nginx", "haproxy", "rsyslog", "clamav-daemon", "root", or any other program in the path. The mail servers imply root.
+// "dovecot-lmtpd", "exim4", "opensmtpd", "nginx", "nginx-mail", "haproxy", "rsyslog", "clamav-daemon", "root", or any other program in the path. The mail servers imply root.
 // With POSTERN_CI=1 in the environment the test fails instead, so that no run counts as complete that left out a peer.
 func Need(t testing.TB, what ...string) {
 	t.Helper()
@@ -77,11 +78,13 @@ func lacks(w string) string {
 	case NeedDovecot:
 		return firstOf(root, missingFile(dovecotProgram, "dovecot-lmtpd"), missingFile(dovecotLMTP, "dovecot-lmtpd"), wrongDovecot())
 	case NeedExim:
-		return firstOf(root, missingTree("exim4", eximProgram))
+		return firstOf(root, missingTree(eximTree, eximProgram))
 	case NeedOpenSMTPD:
 		return firstOf(root, missingTree("opensmtpd", smtpdProgram))
 	case NeedNginx:
 		return firstOf(missingFile(nginxProgram, "nginx"), missingFile(nginxStream, "libnginx-mod-stream"))
+	case NeedNginxMail:
+		return firstOf(missingFile(nginxProgram, "nginx"), missingFile(nginxMail, "libnginx-mod-mail"))
 	case NeedOpenDKIM:
 		return firstOf(root, missingFile(opendkimProgram, "opendkim"))
 	case NeedHAProxy:

@@ -57,10 +57,10 @@ func TestNeed(t *testing.T) {
 
 func TestNeedNamesUnpackedServers(t *testing.T) {
 	t.Setenv("POSTERN_PEERS", t.TempDir())
-	if got := missingTree("exim4", eximProgram); !strings.Contains(got, "test.sh") {
+	if got := missingTree(eximTree, eximProgram); !strings.Contains(got, "test.sh") {
 		t.Errorf("a missing tree is explained with %q", got)
 	}
-	tree := filepath.Join(os.Getenv("POSTERN_PEERS"), "exim4")
+	tree := filepath.Join(os.Getenv("POSTERN_PEERS"), eximTree)
 	for _, f := range []string{"complete", eximProgram} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, f)), 0o755); err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestNeedNamesUnpackedServers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := missingTree("exim4", eximProgram); got != "" {
+	if got := missingTree(eximTree, eximProgram); got != "" {
 		t.Errorf("a tree that is there is called missing: %q", got)
 	}
 }

@@ -275,3 +275,11 @@ func (s *server) Stop() {
 	}
 	s.proc = nil
 }
+
+// Log is what the server has printed since it was started last. Those that log elsewhere have a method of their own.
+func (s *server) Log() string {
+	if s.proc == nil {
+		return ""
+	}
+	return s.proc.output()
+}

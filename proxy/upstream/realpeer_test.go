@@ -82,6 +82,48 @@ func TestPostfixClientInfo(t *testing.T) {
 	}
 }
 
+// Exim and OpenSMTPD read the PROXY header in the version that they know.
+func TestProxyHeaderIsRead(t *testing.T) {
+	type server struct {
+		addr string
+		mail func(user string, n int) []peertest.Message
+		log  func() string
+	}
+	exim := func(t *testing.T) server {
+		s := peertest.StartExim(t, peertest.Exim{Proxy: true})
+		return server{addr: s.Addr, mail: s.Messages, log: s.Log}
+	}
+	for _, tc := range []struct {
+		name  string
+		start func(t *testing.T) server
+		info  string
+	}{
+		{name: "Exim, version 1", start: exim, info: ClientProxy},
+		{name: "Exim, version 2", start: exim, info: ClientProxyV2},
+		{name: "OpenSMTPD, version 2", info: ClientProxyV2, start: func(t *testing.T) server {
+			s := peertest.StartOpenSMTPD(t, peertest.OpenSMTPD{Proxy: true})
+			return server{addr: s.Addr, mail: s.Messages, log: s.Log}
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := tc.start(t)
+			u := newUpstream(t, Config{Address: "smtp://" + s.addr, ClientInfo: tc.info})
+			if _, err := u.Probe(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			c := mustOpen(t, u, visitor)
+			result, err := deliver(context.Background(), c, text(exactMessage), Path{Local: "alice", Domain: "example.org"})
+			if err != nil || result.Reply.Code != 250 {
+				t.Fatalf("%v, %v\n%s", result, err, s.log())
+			}
+			c.Close()
+			if received := arrived(t, s.mail("alice", 1), exactMessage).Header("Received"); len(received) != 1 || !strings.Contains(received[0], "[192.0.2.7]") {
+				t.Errorf("the Received fields are %q", received)
+			}
+		})
+	}
+}
+
 // Dovecot over LMTP is told by XCLIENT, if it trusts us, or by a PROXY header.
 func TestDovecotClientInfo(t *testing.T) {
 	for _, tc := range []struct {
