@@ -255,7 +255,7 @@ func TestInitBehindExim(t *testing.T) {
 		`^  ok    it answers: mx.example.org \(Exim\)`, `^  ok    example.org: unknown recipients are refused: 550 `, `^What to change in Exim`)
 	exim.Messages("alice", 1)
 
-	main := block(t, "exim", "local_interfaces = 127.0.0.1.2525\n", "domainlist local_domains = example.org\n")
+	main := block(t, "exim", "local_interfaces = 127.0.0.1.2525\n", "domainlist local_domains = example.org\n", "hosts_proxy = 127.0.0.1\n", "hosts_proxy = 127.0.0.1\n")
 	_, rest, _ := strings.Cut(behindText("exim"), "# the ACL for RCPT, before anything that accepts\n")
 	acl, _, found := strings.Cut(rest, "```\n")
 	if !found || !strings.Contains(acl, "verify = recipient") {
@@ -307,7 +307,7 @@ func TestBehindPage(t *testing.T) {
 	var page strings.Builder
 	page.WriteString("# The server behind\n\nWhat to change in the mail server that Postern stands in front of, so that it trusts Postern and only Postern, hears who the\n" +
 		"real client is, and refuses unknown recipients in time. `postern init` finds out which server it is, looks whether it does so,\nand prints the part that fits.\n" +
-		"The lines for Postfix are tried with the real program; Exim and OpenSMTPD by `postern init` and deliveries in front of plain ones; the other\nlines are not tried.\n")
+		"The lines for Postfix, Exim and OpenSMTPD are tried with the real programs; those for the others are not.\n")
 	for _, m := range mtas {
 		fmt.Fprintf(&page, "\n## %s\n\n%s", m.title, behindText(m.name))
 	}

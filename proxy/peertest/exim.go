@@ -23,7 +23,7 @@ type Exim struct {
 	Main    string   // more lines for the main section of the configuration
 	ACL     string   // more ACLs
 	RcptACL string   // what comes first in the ACL for RCPT
-	Proxy   bool     // each connection must begin with a PROXY header
+	Proxy   bool     // each connection must begin with a PROXY header, for which Main may have its own line
 
 	// SmartHost, host:port, is given all other mail, at once and then every second until it takes it.
 	SmartHost string
@@ -73,7 +73,7 @@ func StartExim(t testing.TB, opt Exim) *EximServer {
 		router = strings.ReplaceAll(eximSmartHost, "SMARTHOST", host)
 	}
 	proxy, tls := "", ""
-	if opt.Proxy {
+	if opt.Proxy && !strings.Contains(opt.Main, "hosts_proxy") {
 		proxy = "hosts_proxy = 127.0.0.1"
 	}
 	if opt.SmartHostCA != "" {

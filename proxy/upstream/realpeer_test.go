@@ -117,7 +117,8 @@ func TestProxyHeaderIsRead(t *testing.T) {
 				t.Fatalf("%v, %v\n%s", result, err, s.log())
 			}
 			c.Close()
-			if received := arrived(t, s.mail("alice", 1), exactMessage).Header("Received"); len(received) != 1 || !strings.Contains(received[0], "[192.0.2.7]") {
+			_, body, _ := strings.Cut(exactMessage, "\r\n\r\n") // OpenSMTPD adds to a header that lacks a date
+			if received := arrived(t, s.mail("alice", 1), "\r\n\r\n"+body).Header("Received"); len(received) != 1 || !strings.Contains(received[0], "[192.0.2.7]") {
 				t.Errorf("the Received fields are %q", received)
 			}
 		})
