@@ -236,6 +236,23 @@ func addressPart(a message.Address, part string) string {
 	return ""
 }
 
+// Mailboxes gives the addresses in all fields of a name.
+func (s *subject) Mailboxes(name string) []rules.Mailbox {
+	if s.in.Message == nil {
+		return nil
+	}
+	var list []rules.Mailbox
+	for _, f := range s.in.Message.Header.All(name) {
+		addresses, _ := message.ParseAddresses(f.Value())
+		for _, a := range addresses {
+			if !a.Group {
+				list = append(list, rules.Mailbox{Name: a.Name, Local: a.Local, Domain: a.Domain, OrgDomain: message.OrgDomain(a.Domain)})
+			}
+		}
+	}
+	return list
+}
+
 // maxRawBody bounds what a rule on the raw body sees; the text views have the reader's own bounds.
 const maxRawBody = 1 << 20
 

@@ -33,6 +33,7 @@ type Set struct {
 	rules    []compiledRule
 	conds    []node
 	sources  [3][]sourceDef // by scope
+	brands   *brandIndex
 	symbols  []string
 	auth     []string
 	warnings strict.Problems
@@ -135,6 +136,7 @@ func Compile(files []*File, opt Options) (*Set, error) {
 	for s := range c.sources {
 		c.sources[s] = map[source]int{}
 	}
+	c.set.brands = newBrandIndex(joinBrands(files))
 	c.collect()
 	c.overrides()
 	c.resolve()
@@ -151,6 +153,7 @@ func Compile(files []*File, opt Options) (*Set, error) {
 	}
 	c.refusals()
 	c.advise()
+	c.adviseBrands()
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
@@ -384,6 +387,8 @@ func (c *compiler) needs() {
 		switch {
 		case src.subject == "auth":
 			auth[src.part] = true
+		case src.subject == "brand" && src.part == "proved":
+			auth["dkim_domain"], auth["dmarc_domain"] = true, true
 		case src.subject == "symbol" && !idForm.MatchString(src.name):
 			symbols[src.name] = true
 		}

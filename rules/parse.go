@@ -26,10 +26,11 @@ func (p *parser) warnf(pos Pos, format string, args ...any) { p.warnings.Addf(po
 
 // fileDoc is the outline of a rule file.
 type fileDoc struct {
-	Pack       *packDoc        `yaml:"pack"`
-	Lists      map[string]List `yaml:"lists"`
-	Conditions *strict.Node    `yaml:"conditions"`
-	Rules      []*strict.Node  `yaml:"rules"`
+	Pack       *packDoc         `yaml:"pack"`
+	Lists      map[string]List  `yaml:"lists"`
+	Conditions *strict.Node     `yaml:"conditions"`
+	Brands     map[string]Brand `yaml:"brands"`
+	Rules      []*strict.Node   `yaml:"rules"`
 }
 
 type packDoc struct {
@@ -66,7 +67,7 @@ func (h *hundredths) UnmarshalStrict(n *strict.Node) strict.Problems {
 // Parse reads a rule file. An error is of type [strict.Problems], all of them with their positions; the file is
 // returned nevertheless with what could be read of it, so that Compile can find what else is wrong, unless it is no YAML.
 func Parse(file string, src []byte) (*File, error) {
-	f := &File{Name: file, Lists: map[string]*List{}, Conditions: map[string]*Condition{}}
+	f := &File{Name: file, Lists: map[string]*List{}, Conditions: map[string]*Condition{}, Brands: map[string]*Brand{}}
 	doc, err := strict.Parse(file, src)
 	if err != nil {
 		return nil, err
@@ -83,6 +84,7 @@ func Parse(file string, src []byte) (*File, error) {
 		f.Lists[name] = &list
 	}
 	p.conditions(f, d.Conditions)
+	p.brands(f, d.Brands)
 	seen := map[string]Pos{}
 	for _, n := range d.Rules {
 		r, ok := p.rule(n)

@@ -47,6 +47,7 @@ type File struct {
 	Pack       *Pack // nil where the file doesn't say
 	Lists      map[string]*List
 	Conditions map[string]*Condition
+	Brands     map[string]*Brand
 	Rules      []Rule
 
 	warnings strict.Problems
@@ -162,6 +163,8 @@ type Subject interface {
 	// (unfolded, undecoded), and of each address in them, in order, "name", "address", "local", "domain", "org_domain",
 	// "name_domain" (the organizational domain of an address or host in the name).
 	Header(name, part string) Answer
+	// Mailboxes returns the addresses in all fields of a name, top to bottom.
+	Mailboxes(name string) []Mailbox
 	// Body returns the text of the message. Parts: "text" (what a reader sees), "hidden" (what a reader of the HTML does
 	// not see), "html" (its source), "raw" (the body undecoded).
 	Body(part string) string

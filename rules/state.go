@@ -11,18 +11,19 @@ import (
 
 // A state is one message under evaluation: what was asked of the subject so far, so that it is asked once.
 type state struct {
-	ctx      context.Context
-	set      *Set
-	tables   *listTable // the lists as they were when the message came
-	subject  Subject
-	sets     []valueSet
-	lists    [3][]*itemState // by scope
-	listed   [3]bool
-	conds    []Truth
-	condDone []bool
-	rules    []Truth
-	ruleDone []bool
-	preset   map[string]bool // rules that a test says have hit
+	ctx          context.Context
+	set          *Set
+	tables       *listTable // the lists as they were when the message came
+	subject      Subject
+	sets         []valueSet
+	lists        [3][]*itemState // by scope
+	listed       [3]bool
+	conds        []Truth
+	condDone     []bool
+	rules        []Truth
+	ruleDone     []bool
+	domainBrands map[string]claims // by domain
+	preset       map[string]bool   // rules that a test says have hit
 }
 
 func newState(ctx context.Context, set *Set, subject Subject) *state {
@@ -146,6 +147,8 @@ func (st *state) values(sc scope, i int, it *itemState) *valueSet {
 		for j, v := range plain.values {
 			s.values[j] = src.view.apply(v)
 		}
+	case sc == ofLink && src.asksBrands():
+		s.values = st.linkBrand(it, src.part)
 	case sc != ofMessage:
 		s.values = it.item.Part(src.part)
 	default:
@@ -160,6 +163,12 @@ func (st *state) ask(src source, s *valueSet) {
 	switch src.subject {
 	case "header":
 		part := src.part
+		if src.asksBrands() {
+			if st.set.brands.any() {
+				a.Values = st.headerBrand(src)
+			}
+			break
+		}
 		if part == "count" {
 			part = "raw"
 		}
@@ -177,6 +186,8 @@ func (st *state) ask(src source, s *valueSet) {
 		a = st.subject.Envelope(src.part)
 	case "auth":
 		a = st.subject.Auth(src.part)
+	case "brand":
+		a = st.brand(src.part)
 	case "message":
 		a = st.subject.Message(src.part)
 	case "symbol":

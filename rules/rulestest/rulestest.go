@@ -320,6 +320,22 @@ func (s *Subject) Header(name, part string) rules.Answer {
 	return a
 }
 
+// Mailboxes gives the addresses in Fields.
+func (s *Subject) Mailboxes(name string) []rules.Mailbox {
+	var boxes []rules.Mailbox
+	for _, f := range s.Fields {
+		list, err := mail.ParseAddressList(f.Value)
+		if err != nil || !strings.EqualFold(f.Name, name) {
+			continue
+		}
+		for _, a := range list {
+			domain := domainOf(a.Address)
+			boxes = append(boxes, rules.Mailbox{Name: a.Name, Local: addressPart(a, "local"), Domain: domain, OrgDomain: orgDomain(domain)})
+		}
+	}
+	return boxes
+}
+
 func addressPart(a *mail.Address, part string) string {
 	domain := domainOf(a.Address)
 	switch part {
