@@ -45,7 +45,11 @@ func (c *content) Needs() []string { return c.needs }
 // Run turns each rule that hits into a finding. Rules whose condition stayed unknown are told in the fact.
 func (c *content) Run(ctx context.Context, in Input) Report {
 	s := c.subject(ctx, in)
-	res := c.set.Eval(ctx, s)
+	eval := c.set.EvalBrief
+	if in.Detail {
+		eval = c.set.Eval
+	}
+	res := eval(ctx, s)
 	if err := ctx.Err(); err != nil {
 		return Report{Err: fmt.Errorf("evaluating rules: %w", context.Cause(ctx))}
 	}

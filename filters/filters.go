@@ -84,6 +84,7 @@ type Input struct {
 	Message *message.Message
 	Facts   *Facts
 	Now     time.Time
+	Detail  bool // somebody reads [Finding.Detail]
 }
 
 // Client is the SMTP client that is judged: the peer, or the one that a relay in front wrote into its Received field.

@@ -184,6 +184,10 @@ func (r *Run) Mail(m *Mail) {
 	r.begin(PerMail)
 }
 
+// Detail has the checks tell in each finding what they found, which nobody reads while mail is served. It is called
+// before the scope of such a check begins.
+func (r *Run) Detail() { r.in.Detail = true }
+
 // Message starts the checks of the message.
 func (r *Run) Message(rcpts []Rcpt, msg *message.Message) {
 	r.end(PerMessage)

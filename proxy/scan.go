@@ -106,6 +106,7 @@ func (rt *Runtime) Examine(ctx context.Context, msg *message.Message, env Envelo
 		Trusted: env.IP.IsValid() && within(rt.Config.Networks.Trusted, env.IP),
 		OwnName: rt.Config.Hostname,
 	}, time.Now)
+	x.run.Detail()
 	if rt.recorded != "" {
 		x.run.Recall(filters.Recorded(msg.Header, rt.recorded))
 	}

@@ -135,6 +135,7 @@ func (c *compiler) buildLeaf(f *File, e *expr) node {
 	for i := range t.preds {
 		p := &t.preds[i]
 		n.preds = append(n.preds, c.predicate(f, t, p))
+		n.listed = n.listed || p.op == "in"
 		n.dear++
 		if p.op == "matches" {
 			n.dear += costMatch * n.dear / costBody // together with all others over this source

@@ -31,6 +31,14 @@ func (s *Set) Eval(ctx context.Context, subject Subject) Result {
 	return newState(ctx, s, subject).run(func(*Rule) bool { return true })
 }
 
+// EvalBrief is Eval without [Match.Detail], which nobody reads while mail is served, and which costs more than the rest where
+// many rules hit.
+func (s *Set) EvalBrief(ctx context.Context, subject Subject) Result {
+	st := newState(ctx, s, subject)
+	st.brief = true
+	return st.run(func(*Rule) bool { return true })
+}
+
 // EvalRefusals puts only those of [Set.Refusals] to a subject, for use before DATA.
 func (s *Set) EvalRefusals(ctx context.Context, subject Subject) Result {
 	return newState(ctx, s, subject).run(func(r *Rule) bool { return r.Refuse })
@@ -60,10 +68,10 @@ func (st *state) run(asked func(*Rule) bool) Result {
 // that don't hit pay nothing for it.
 func (st *state) match(r *compiledRule) Match {
 	m := Match{Rule: r.rule, Score: r.rule.Score, ScorePos: r.rule.ScorePos}
-	if st.preset[r.rule.ID] {
+	if st.preset[r.rule.ID] || st.brief && !st.tables.scored {
 		return m
 	}
-	var ev evidence
+	ev := evidence{brief: st.brief}
 	r.when.evidence(st, nil, &ev)
 	if ev.score != nil && !r.rule.ScoreOverridden {
 		m.Score, m.ScorePos = *ev.score, ev.scorePos

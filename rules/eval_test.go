@@ -3,6 +3,8 @@ package rules_test
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -295,7 +297,20 @@ func TestEvidence(t *testing.T) {
 			if res.Hits[0].Score != tt.score {
 				t.Errorf("score %d, want %d", res.Hits[0].Score, tt.score)
 			}
+			sameButDetail(t, res, set.EvalBrief(t.Context(), subject()))
 		})
+	}
+}
+
+// sameButDetail holds a brief evaluation against a whole one.
+func sameButDetail(t *testing.T, whole, brief rules.Result) {
+	t.Helper()
+	want := rules.Result{Hits: slices.Clone(whole.Hits), Unknown: whole.Unknown, Err: whole.Err}
+	for i := range want.Hits {
+		want.Hits[i].Detail = ""
+	}
+	if !reflect.DeepEqual(want, brief) {
+		t.Errorf("without details %+v, want %+v", brief, want)
 	}
 }
 

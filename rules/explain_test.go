@@ -159,7 +159,9 @@ func TestExplainAgreesWithEval(t *testing.T) {
 			t.Fatal(err)
 		}
 		var hits []string
-		for _, m := range set.Eval(context.Background(), subject).Hits {
+		res := set.Eval(context.Background(), subject)
+		sameButDetail(t, res, set.EvalBrief(context.Background(), subject))
+		for _, m := range res.Hits {
 			hits = append(hits, m.Rule.ID)
 		}
 		for _, e := range set.Explain(context.Background(), subject, ids...) {

@@ -45,7 +45,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		set.Eval(t.Context(), subject())
+		sameButDetail(t, set.Eval(t.Context(), subject()), set.EvalBrief(t.Context(), subject()))
 		set.EvalRefusals(t.Context(), subject())
 		set.RunTests(t.Context(), rulestest.Build)
 	})

@@ -15,6 +15,7 @@ type leafNode struct {
 	exists   *bool
 	count    *span
 	nonEmpty bool // exists asks for a value that is not empty
+	listed   bool // values are looked up in a list, which may have scores of its own
 	rising   bool // more values or counts can only make it true, never false
 	what     string
 	pos      Pos
@@ -119,6 +120,9 @@ func (n *leafNode) holds(st *state, it *itemState, s *valueSet, i int) Truth {
 }
 
 func (n *leafNode) evidence(st *state, it *itemState, ev *evidence) {
+	if ev.brief && !n.listed {
+		return
+	}
 	s := st.values(n.scope, n.src, it)
 	source := &st.set.sources[n.scope][n.src].source
 	if n.exists != nil || n.count != nil {

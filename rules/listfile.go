@@ -19,6 +19,13 @@ import (
 type listTable struct {
 	indexes []*index // by their numbers in the predicates
 	entries map[*List]int
+	scored  bool // an entry has a score of its own
+}
+
+// noteScores takes note of those of a list. A list whose scores are gone counts still: to look
+// for them costs a little time and nothing else.
+func (t *listTable) noteScores(entries []Entry) {
+	t.scored = t.scored || slices.ContainsFunc(entries, func(e Entry) bool { return e.Score != nil })
 }
 
 // A listFile is a list that stands in a file of its own.
@@ -59,7 +66,9 @@ func (c *compiler) index(f *File, t *testExpr, ref *listRef) int {
 	i = len(c.table.indexes)
 	c.indexes[key] = i
 	c.set.listDefs = append(c.set.listDefs, key)
-	c.table.indexes = append(c.table.indexes, newIndex(c.listEntries(list), key.view, key.exact))
+	entries := c.listEntries(list)
+	c.table.noteScores(entries)
+	c.table.indexes = append(c.table.indexes, newIndex(entries, key.view, key.exact))
 	return i
 }
 
@@ -151,7 +160,8 @@ func (s *Set) replaceList(f *listFile, entries []Entry, err error) ListChange {
 		return change
 	}
 	change.After = len(entries)
-	table := &listTable{indexes: slices.Clone(old.indexes), entries: maps.Clone(old.entries)}
+	table := &listTable{indexes: slices.Clone(old.indexes), entries: maps.Clone(old.entries), scored: old.scored}
+	table.noteScores(entries)
 	table.entries[f.list] = len(entries)
 	for i, def := range s.listDefs {
 		if def.list == f.list {

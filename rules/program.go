@@ -21,6 +21,7 @@ type evidence struct {
 	details  []string
 	score    *int32 // of the list entry with the greatest weight
 	scorePos Pos    // where that entry stands
+	brief    bool   // only the score is looked for
 	steps    int
 }
 
@@ -37,7 +38,7 @@ func (ev *evidence) more() bool {
 }
 
 func (ev *evidence) add(what, value, note string) {
-	if len(ev.details) >= maxDetails {
+	if ev.brief || len(ev.details) >= maxDetails {
 		return
 	}
 	if value != "" {

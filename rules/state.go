@@ -24,6 +24,7 @@ type state struct {
 	ruleDone     []bool
 	domainBrands map[string]claims // by domain
 	preset       map[string]bool   // rules that a test says have hit
+	brief        bool              // nobody reads what matched
 }
 
 func newState(ctx context.Context, set *Set, subject Subject) *state {
