@@ -171,7 +171,7 @@ type Subject interface {
 	// Links have the parts "url", "scheme", "host", "org_domain", "path", "shown" (the text of the link), "shown_domain"
 	// (the organizational domain of a host or URL in that text, none where it names none), "user" (what stands before the host),
 	// "port" (one that is not usual), "idn" (the host as it is shown, if that differs), "tricks" (words), "source" ("text",
-	// "html", "resource" for what HTML loads by itself, "attachment" for attached HTML).
+	// "html", "resource" for what HTML loads by itself, "attachment" for attached HTML, "calendar", "pdf").
 	Links() []Item
 	// Attachments have the parts "name", "type" (as declared), "real_type" (by content), "size" (bytes, decoded),
 	// "inside" (names in an archive, one value each), "encrypted" ("true" or none), "inline" ("true" or none), "extension",

@@ -56,7 +56,7 @@ var (
 		"kn", "ko", "lo", "lt", "lv", "mk", "ml", "mr", "my", "nl", "no", "pa", "pl", "pt", "ro", "ru", "si", "sk", "sl", "sr", "sv", "ta", "te", "th",
 		"tr", "uk", "ur", "vi", "zh",
 	}
-	activeWords    = []string{"script", "handler", "unpack", "download", "form", "password", "redirect", "frame", "data_uri"}
+	activeWords    = []string{"script", "handler", "unpack", "download", "form", "password", "redirect", "frame", "data_uri", "open_action", "launch", "embedded"}
 	hidingWords    = []string{"display", "visibility", "opacity", "size", "colour", "off_screen", "clipped"}
 	linkTrickWords = []string{"ip", "odd_ip", "user", "port", "punycode", "mixed_script", "encoded_host", "backslash"}
 	nameTrickWords = []string{"double_extension", "bidi_name", "padded_name", "type_mismatch"}
@@ -163,7 +163,7 @@ var itemParts = map[scope]map[string]part{
 		"path":         {kind: text, many: true, cost: costBody},
 		"shown":        {kind: text, many: true, cost: costBody},
 		"shown_domain": {kind: text, many: true, cost: costBody},
-		"source":       {kind: word, many: true, cost: costBody, word: []string{"text", "html", "resource", "attachment"}},
+		"source":       {kind: word, many: true, cost: costBody, word: []string{"text", "html", "resource", "attachment", "calendar", "pdf"}},
 		"user":         {kind: text, many: true, cost: costBody},
 		"port":         {kind: number, many: true, cost: costBody},
 		"brand":        {kind: text, many: true, cost: costBody},

@@ -10,15 +10,18 @@ import (
 // ActiveWords are the things in a page, a picture or a document that do more than show text, each with its meaning.
 func ActiveWords() map[string]string {
 	return map[string]string{
-		"script":   "it holds a script",
-		"handler":  "a script stands in an attribute, such as onload",
-		"unpack":   "a script decodes text: atob, unescape, fromCharCode, eval",
-		"download": "a script makes a file: Blob with createObjectURL or msSaveBlob, or a link with the attribute download",
-		"form":     "it holds a form",
-		"password": "a field of a form asks for a password",
-		"redirect": "it leads on to another page by itself",
-		"frame":    "it shows another page or object within it",
-		"data_uri": "a link, form or frame leads to a data: URI, whose page is in the link itself",
+		"script":      "it holds a script",
+		"handler":     "a script stands in an attribute, such as onload",
+		"unpack":      "a script decodes text: atob, unescape, fromCharCode, eval",
+		"download":    "a script makes a file: Blob with createObjectURL or msSaveBlob, or a link with the attribute download",
+		"form":        "it holds a form",
+		"password":    "a field of a form asks for a password",
+		"redirect":    "it leads on to another page by itself",
+		"frame":       "it shows another page or object within it",
+		"data_uri":    "a link, form or frame leads to a data: URI, whose page is in the link itself",
+		"open_action": "a PDF has something done when it or a page is opened, such as going to a page, or with \"script\" or \"launch\" more than that",
+		"launch":      "a PDF starts a program or opens a file",
+		"embedded":    "a PDF has files in it",
 	}
 }
 

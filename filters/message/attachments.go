@@ -143,8 +143,8 @@ func (s *sample) ole() bool { return bytes.HasPrefix(s.head, oleMark) }
 
 var (
 	oleMark      = []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
-	macrosStream = utf16("_VBA_PROJECT")     // MS-OVBA sections 2.2.1 and 2.3.4.1
-	lockedStream = utf16("EncryptedPackage") // MS-OFFCRYPTO section 1.3.2
+	macrosStream = utf16LE("_VBA_PROJECT")     // MS-OVBA sections 2.2.1 and 2.3.4.1
+	lockedStream = utf16LE("EncryptedPackage") // MS-OFFCRYPTO section 1.3.2
 )
 
 // lookForStreams looks for the names of streams in an OLE file, whose directory may be anywhere in it (MS-CFB section 2.6).

@@ -57,7 +57,9 @@ func (m *Message) loadContent() {
 			hidden:  textSink{max: m.limits.Text},
 			links:   linkSet{max: m.limits.Links, maxShown: m.limits.Shown},
 			left:    m.limits.HTML,
+			pdfLeft: maxPDF,
 		}
+		l.pdf.links = &l.links
 		for _, p := range m.parts {
 			if p.Leaf() {
 				l.part(p)
@@ -70,6 +72,9 @@ func (m *Message) loadContent() {
 		}
 		if l.visible.cut || l.hidden.cut || l.cut {
 			m.contentDefects.add("text_cut", "more text than is read")
+		}
+		if l.pdf.cut {
+			m.contentDefects.add("pdf_cut", "more of a PDF than is read")
 		}
 		if l.links.cut {
 			m.contentDefects.add("many_links", "more than %d links", m.limits.Links)
@@ -91,6 +96,9 @@ type contentLoader struct {
 	active   activeSet
 	activeIn map[string]*activeSet
 	hiddenBy hiding
+
+	pdf     pdfScanner
+	pdfLeft int // octets of PDFs yet to be read
 }
 
 // sources are buffers for the decoded body of a part, which is gone once its charset has been decoded.
@@ -108,7 +116,14 @@ func (l *contentLoader) release() {
 
 func (l *contentLoader) part(p *Part) {
 	kind := p.textKind()
-	if kind == notText || kind == plainText && p.Disposition == "attachment" {
+	switch {
+	case p.calendar():
+		l.calendar(p, kind == plainText && p.Disposition != "attachment")
+		return
+	case kind == notText:
+		l.document(p)
+		return
+	case kind == plainText && p.Disposition == "attachment":
 		return
 	}
 	source := l.read(p)
@@ -116,7 +131,7 @@ func (l *contentLoader) part(p *Part) {
 		text := l.decode(p, source, p.Charset)
 		l.visible.paragraph()
 		l.visible.plain(text)
-		l.links.scan(text)
+		l.links.scan(text, "text")
 		return
 	}
 	attached := kind == attachedPage || p.Disposition == "attachment"
@@ -134,6 +149,44 @@ func (l *contentLoader) part(p *Part) {
 	l.hiddenBy |= r.hiddenBy
 }
 
+// calendar gathers the links of a calendar, and its text where it is shown.
+func (l *contentLoader) calendar(p *Part, shown bool) {
+	text := calendarText(l.decode(p, l.read(p), p.Charset))
+	if shown {
+		l.visible.paragraph()
+		l.visible.plain(text)
+	}
+	l.links.scan(text, "calendar")
+}
+
+// document gathers the links of a PDF, and what is active in it.
+func (l *contentLoader) document(p *Part) {
+	declared := strings.Contains(p.Type, "pdf") || kindOfExtension[extension(p.Name)] == "pdf"
+	if !declared && p.Type != "application/octet-stream" {
+		return
+	}
+	if l.pdfLeft <= 0 {
+		l.pdf.cut = l.pdf.cut || declared
+		return
+	}
+	buf := l.buffer()
+	body := newContentReader(p, &l.m.contentDefects)
+	head, err := buf.ReadFrom(io.LimitReader(body, 1024))
+	if err == nil && isPDF(buf.Bytes()) {
+		_, err = buf.ReadFrom(io.LimitReader(body, int64(l.pdfLeft)-head+1))
+		b := buf.Bytes()
+		if len(b) > l.pdfLeft {
+			l.pdf.cut = true
+			b = b[:l.pdfLeft]
+		}
+		l.pdfLeft -= len(b)
+		l.pdf.scan(b, l.attachedActive(p))
+	}
+	if err != nil {
+		l.m.fail(fmt.Errorf("part %s: %w", p.ID, err))
+	}
+}
+
 // attachedActive is where the active things of an attached part are noted.
 func (l *contentLoader) attachedActive(p *Part) *activeSet {
 	if l.activeIn == nil {
@@ -146,11 +199,7 @@ func (l *contentLoader) attachedActive(p *Part) *activeSet {
 
 // read gives the decoded body of a part, as much as may yet be read. It is valid until the next one is read.
 func (l *contentLoader) read(p *Part) []byte {
-	if l.source == nil {
-		l.source = sources.Get().(*bytes.Buffer)
-	}
-	buf := l.source
-	buf.Reset()
+	buf := l.buffer()
 	buf.Grow(int(min(p.Raw().Size(), int64(l.left))) + bytes.MinRead)
 	n, err := buf.ReadFrom(io.LimitReader(newContentReader(p, &l.m.contentDefects), int64(l.left)+1))
 	if err != nil {
@@ -163,6 +212,15 @@ func (l *contentLoader) read(p *Part) []byte {
 	}
 	l.left -= len(b)
 	return b
+}
+
+// buffer is empty, and used for one part after the other.
+func (l *contentLoader) buffer() *bytes.Buffer {
+	if l.source == nil {
+		l.source = sources.Get().(*bytes.Buffer)
+	}
+	l.source.Reset()
+	return l.source
 }
 
 func (l *contentLoader) decode(p *Part, b []byte, name string) string {

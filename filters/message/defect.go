@@ -53,6 +53,7 @@ var defectKinds = map[string]string{
 	"bad_qp":           "a quoted-printable body has broken escapes",
 	"bad_charset":      "a charset is unknown, or the text isn't in it",
 	"text_cut":         "there is more text than is read",
+	"pdf_cut":          "there is more of a PDF than is read",
 	"many_links":       "there are more links than are kept",
 	"many_attachments": "there are more attachments than are kept",
 	"bad_archive":      "an archive's list of names can't be read",
@@ -60,7 +61,7 @@ var defectKinds = map[string]string{
 
 // bodyDefects are the kinds that are found only by decoding bodies.
 var bodyDefects = map[string]bool{
-	"bad_base64": true, "bad_qp": true, "bad_charset": true, "text_cut": true,
+	"bad_base64": true, "bad_qp": true, "bad_charset": true, "text_cut": true, "pdf_cut": true,
 	"many_links": true, "many_attachments": true, "bad_archive": true,
 }
 

@@ -49,6 +49,7 @@ var defectCases = []struct {
 	{kind: "bad_qp", message: sound + "Content-Transfer-Encoding: quoted-printable\r\n\r\n=zz\r\n"},
 	{kind: "bad_charset", message: sound + "Content-Type: text/plain; charset=fake\r\n\r\na\r\n"},
 	{kind: "text_cut", message: sound + "\r\n0123456789a\r\n", limits: small},
+	{kind: "pdf_cut", message: pdfHead + strings.Repeat("/ObjStm ", maxPDFStreams+1)},
 	{kind: "many_links", message: sound + "\r\nhttp://a.de http://b.de\r\n", limits: Limits{Header: 300, Fields: 5, Depth: 3, Parts: 3, Text: 100, HTML: 100, Links: 1, Attachments: 1}},
 	{kind: "many_attachments", message: mixed + strings.Repeat("--b\r\nContent-Type: a/b\r\n\r\na\r\n", 2) + "--b--\r\n", limits: Limits{Header: 300, Fields: 9, Depth: 3, Parts: 3, Text: 100, HTML: 100, Attachments: 1}},
 	{kind: "bad_archive", message: sound + "Content-Type: application/zip\r\n\r\nPK\x03\x04 cut off"},

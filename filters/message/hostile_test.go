@@ -67,8 +67,15 @@ var hostile = []struct{ name, message string }{
 	{name: "style comments", message: htmlHead + "<style>" + strings.Repeat("/*", 1<<18)},
 	{name: "many rules for many classes", message: htmlHead + "<style>" + numbered(".x%d{display:none}", 50_000) + "</style>" + strings.Repeat("<p class='"+strings.Repeat("a ", 400)+"'>", 1000)},
 	{name: "30,000 links", message: htmlHead + numbered("<a href=http://x%d.de/>", 30_000)},
+	{name: "a PDF of links", message: pdfHead + strings.Repeat("/URI(http://a.b)", 60_000)},
+	{name: "a PDF of links that don't end", message: pdfHead + strings.Repeat("/URI(", 200_000)},
+	{name: "a PDF of object streams", message: pdfHead + strings.Repeat("/ObjStm stream\nx\x9c", 50_000)},
+	{name: "a PDF that inflates", message: pdfHead + strings.Repeat("/ObjStm stream\n"+deflated(strings.Repeat("/URI(x)", 100_000)), 300)},
+	{name: "a PDF of escapes", message: pdfHead + strings.Repeat("/#", 500_000)},
 	{name: "one link 100,000 times, below a long base", message: htmlHead + "<base href='http://" + strings.Repeat("a", 2000) + ".de/'>" + strings.Repeat("<a href=x>", 100_000)},
 }
+
+const pdfHead = "Content-Type: application/pdf\r\n\r\n%PDF-1.7\r\n"
 
 const htmlHead = "Content-Type: text/html\r\n\r\n"
 

@@ -22,7 +22,7 @@ type Link struct {
 	Tricks    []string // how it hides where it leads: words of [LinkTricks]
 	Shown     string   // the text that is shown for it, or the image's alternative text
 	// Source is where it stands: "text"; "html" for one to be followed; "resource" for an image and the like that are loaded
-	// when the message is shown; "attachment" for one in attached HTML.
+	// when the message is shown; "attachment" for one in attached HTML; "calendar" and "pdf" for one in these.
 	Source string
 }
 
@@ -261,8 +261,8 @@ func looksLikeHost(s string) bool {
 	return len(suffix) < len(ascii) && (icann || strings.IndexByte(suffix, '.') >= 0)
 }
 
-// scan adds the links in plain text: URLs of the web, names that begin with "www.", and host names with a path.
-func (s *linkSet) scan(text string) {
+// scan adds the links in plain text that stands in a source: URLs of the web, names that begin with "www.", and host names with a path.
+func (s *linkSet) scan(text, source string) {
 	done := 0 // all before it has been looked at
 	for i := 0; i < len(text); i++ {
 		var start int
@@ -281,7 +281,7 @@ func (s *linkSet) scan(text string) {
 		}
 		end := urlEnd(text, start)
 		u := text[start:end]
-		s.add("", u, u, "text")
+		s.add("", u, u, source)
 		done = max(end, i+1)
 		i = done - 1
 	}

@@ -137,7 +137,7 @@ func encrypted(mediaType string, s *sample) bool {
 	return false
 }
 
-func utf16(s string) []byte {
+func utf16LE(s string) []byte {
 	b := make([]byte, 0, 2*len(s))
 	for _, c := range []byte(s) {
 		b = append(b, c, 0)

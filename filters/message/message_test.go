@@ -144,8 +144,8 @@ func TestEncrypted(t *testing.T) {
 	}{
 		{reason: "PDF", content: "%PDF-1.7\n1 0 obj\ntrailer <</Encrypt 2 0 R>>", want: true},
 		{reason: "open PDF", content: "%PDF-1.7\n1 0 obj\ntrailer <<>>"},
-		{reason: "Office", content: "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + strings.Repeat("\x00", 600) + string(utf16("EncryptedPackage")), want: true},
-		{reason: "open Office", content: "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + strings.Repeat("\x00", 600) + string(utf16("WordDocument"))},
+		{reason: "Office", content: "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + strings.Repeat("\x00", 600) + string(utf16LE("EncryptedPackage")), want: true},
+		{reason: "open Office", content: "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + strings.Repeat("\x00", 600) + string(utf16LE("WordDocument"))},
 		{reason: "RAR 4 with encrypted headers", content: fmt.Sprintf(rar4, "\x80", "\x00"), want: true},
 		{reason: "RAR 4 with an encrypted file", content: fmt.Sprintf(rar4, "\x00", "\x04"), want: true},
 		{reason: "open RAR 4", content: fmt.Sprintf(rar4, "\x00", "\x00")},
