@@ -41,6 +41,7 @@ func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
 		sources, err := packs.Open(name)
 		if err != nil {
 			l.problems.Addf(opt.Pos("packs", i), "%v", err)
+			l.missing = true
 			continue
 		}
 		for _, s := range sources {
@@ -53,8 +54,8 @@ func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
 	for i, pattern := range cfg.Rules {
 		l.files(pattern, opt.Pos("rules", i))
 	}
-	if err := l.problems.Err(); err != nil {
-		return nil, err
+	if l.missing {
+		return nil, l.problems.Err() // names may be unknown because their file could not be read at all
 	}
 	set, err := rules.Compile(l.parsed, rules.Options{
 		Overrides: cfg.Overrides.compiled(),
@@ -71,7 +72,13 @@ func LoadRules(cfg ContentConfig, opt RuleOptions) (*rules.Set, error) {
 			Reject:     int32(opt.Thresholds.Reject),
 		},
 	})
-	if err != nil {
+	var wrong strict.Problems
+	if errors.As(err, &wrong) {
+		l.problems.Add(wrong)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := l.problems.Err(); err != nil {
 		return nil, err
 	}
 	if err := unknownRules(set, opt.Domains).Err(); err != nil {
@@ -87,6 +94,7 @@ type ruleLoader struct {
 	shipped  map[string]bool // the files of packs that were read: packs have files in common
 	parsed   []*rules.File
 	problems strict.Problems
+	missing  bool // a file could not be read at all
 }
 
 // files reads a file, or those that a pattern matches. A pattern that matches nothing is fine, a file that is not there
@@ -97,6 +105,7 @@ func (l *ruleLoader) files(pattern string, pos strict.Pos) {
 		var err error
 		if paths, err = filepath.Glob(paths[0]); err != nil {
 			l.problems.Addf(pos, "%q is not a pattern: %v, expected one such as rules/*.yaml", pattern, err)
+			l.missing = true
 			return
 		}
 		slices.Sort(paths)
@@ -113,12 +122,14 @@ func (l *ruleLoader) files(pattern string, pos strict.Pos) {
 				err = bad.Err
 			}
 			l.problems.Addf(pos, "cannot read the rule file %s: %v", path, err)
+			l.missing = true
 			continue
 		}
 		l.parse(path, src)
 	}
 }
 
+// parse keeps what could be read of a file that has something wrong in it, so that all that is wrong is told at once.
 func (l *ruleLoader) parse(name string, src []byte) {
 	file, err := rules.Parse(name, src)
 	var list strict.Problems
@@ -127,7 +138,10 @@ func (l *ruleLoader) parse(name string, src []byte) {
 		l.problems.Add(list)
 	case err != nil:
 		l.problems.Addf(strict.Pos{File: name}, "%v", err)
-	default:
-		l.parsed = append(l.parsed, file)
 	}
+	if file == nil {
+		l.missing = true
+		return
+	}
+	l.parsed = append(l.parsed, file)
 }
