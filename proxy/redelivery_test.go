@@ -100,7 +100,7 @@ func (h *held) await(t *testing.T) peertest.Event {
 	select {
 	case e := <-h.dot:
 		return e
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("waited in vain for a message to be offered")
 		return peertest.Event{}
 	}
@@ -297,6 +297,27 @@ func TestSentAheadIsNoSign(t *testing.T) {
 		t.Errorf("%d messages were delivered, want 1", n)
 	}
 	wantLine(t, p.awaitMessages(2)[1], "redelivery=served")
+}
+
+// TestSessionInOneWrite: who writes a whole session in one go shows nothing either, QUIT or not, and whatever address the
+// same message comes from, it is delivered once.
+func TestSessionInOneWrite(t *testing.T) {
+	t.Parallel()
+	sink := peertest.StartSink(t, peertest.Sink{})
+	p := inFrontOfSink(t, sink, false, "")
+	for _, ip := range []string{"127.0.0.1", "127.0.0.8"} {
+		c := peertest.DialFrom(t, ip, p.addr)
+		c.Send("EHLO client.example\r\nMAIL FROM:<carol@good.example>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n" + peertest.DotStuff(twinMessage) + "QUIT\r\n")
+		for _, code := range []int{220, 250, 250, 250, 354, 250, 221} {
+			c.Expect(code)
+		}
+		c.WantClosed()
+		waitFor(t, "the session's line", func() bool { return len(p.events("session")) > 0 })
+	}
+	if n := offered(sink); n != 1 {
+		t.Errorf("%d messages were delivered, want 1", n)
+	}
+	wantLine(t, p.awaitMessages(2)[1], " ip=127.0.0.8 ", "by=memory", "redelivery=served")
 }
 
 // TestOutcomeInDoubt: a next hop that says nothing after the final dot may have the message. It is delivered again, and
