@@ -26,7 +26,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"postern/filters"
-	"postern/filters/dns/zone"
 	"postern/filters/message"
 	"postern/proxy/peertest"
 )
@@ -71,16 +70,7 @@ func (b *authBench) world(names string) {
 // serveNames answers from a master file until the test ends, and gives the server's address.
 func serveNames(t *testing.T, names string) string {
 	t.Helper()
-	z, err := zone.Parse("auth.zone", []byte(names))
-	if err != nil {
-		t.Fatalf("%v in\n%s", err, names)
-	}
-	server, err := zone.Serve(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	return server.Addr()
+	return peertest.StartNames(t, names).Addr()
 }
 
 // deliver sends a message as a client of that address and gives the results that were delivered. ok is false where

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"postern/filters/dns/zone"
 	"postern/proxy/peertest"
 )
 
@@ -54,15 +53,7 @@ func TestHostileDNS(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			z, err := zone.Parse("hostile.zone", fmt.Appendf(nil, hostileZone, c.fault, c.include, big))
-			if err != nil {
-				t.Fatal(err)
-			}
-			server, err := zone.Serve(z)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { server.Close() })
+			server := peertest.StartNames(t, fmt.Sprintf(hostileZone, c.fault, c.include, big))
 			server.SetLoss(c.loss)
 			sink := peertest.StartSink(t, peertest.Sink{})
 			p := startTestProxy(t, fmt.Sprintf(baseConfig, server.Addr(), "", "smtp://"+sink.Addr)+

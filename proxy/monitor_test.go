@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"postern/filters/dns"
-	"postern/filters/dns/zone"
 	"postern/proxy/peertest"
 )
 
@@ -117,24 +116,10 @@ func TestReadyWithOneOfTwo(t *testing.T) {
 	watch(t, p).want("GET /readyz", 200, "ok\nupstream "+gone.Addr+": ")
 }
 
-// namesFrom serves a zone, for a test that ends or begins it as it goes.
-func namesFrom(t *testing.T, src string) *zone.Server {
-	t.Helper()
-	z, err := zone.Parse("test.zone", []byte(src))
-	if err != nil {
-		t.Fatal(err)
-	}
-	names, err := zone.Serve(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return names
-}
-
 // Without DNS mail would be half judged: another Postern may have a resolver that answers. One who has no other can say so.
 func TestNotReadyWithoutResolver(t *testing.T) {
 	t.Parallel()
-	names := namesFrom(t, "$TTL 60\nmx.example.org. A 192.0.2.25\n")
+	names := peertest.StartNames(t, "$TTL 60\nmx.example.org. A 192.0.2.25\n")
 	sink := peertest.StartSink(t, sinkFor())
 	p := startTestProxy(t, fmt.Sprintf(baseConfig, names.Addr(), "", "smtp://"+sink.Addr)+monitored, withoutPacks)
 	peertest.Dial(t, p.addr).Expect(220)
@@ -161,8 +146,7 @@ func TestNotReadyWithoutResolver(t *testing.T) {
 // A list that is parked is told, and keeps no mail away.
 func TestReadyBesideAParkedList(t *testing.T) {
 	t.Parallel()
-	names := namesFrom(t, "$TTL 60\n*.everything.example. A 127.0.0.2\n2.0.0.127.sound.example. A 127.0.0.2\n")
-	t.Cleanup(func() { names.Close() })
+	names := peertest.StartNames(t, "$TTL 60\n*.everything.example. A 127.0.0.2\n2.0.0.127.sound.example. A 127.0.0.2\n")
 	sink := peertest.StartSink(t, sinkFor())
 	p := startTestProxy(t, fmt.Sprintf(baseConfig, names.Addr(), "", "smtp://"+sink.Addr)+monitored+
 		"filters: {dnsbl: {lists: [{zone: everything.example, score: 6}, {zone: sound.example, score: 6}]}}\n", withoutPacks)

@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 	"github.com/emersion/go-msgauth/dkim"
 	"github.com/google/go-cmp/cmp"
 
-	"postern/filters/dns/zone"
 	"postern/proxy/peertest"
 )
 
@@ -156,8 +154,8 @@ func TestPostfixStopsAndStarts(t *testing.T) {
 func TestPostfixSTARTTLS(t *testing.T) {
 	t.Parallel()
 	postfix := peertest.StartPostfix(t, peertest.Postfix{TLS: true})
-	certFile, keyFile := certFiles(t)
-	p := inFrontOf(t, postfix, fmt.Sprintf("    tls: {cert: %s, key: %s}", certFile, keyFile))
+	cert := peertest.NewCert(t, "mx.example.org")
+	p := inFrontOf(t, postfix, fmt.Sprintf("    tls: {cert: %s, key: %s}", cert.CertFile, cert.KeyFile))
 	transcript, exit := peertest.Swaks(t, "--server", p.addr, "--tls", "--from", "carol@good.example", "--to", "alice@example.org",
 		"--helo", "mail.good.example", "--data", swaksData)
 	if exit != 0 {
@@ -217,15 +215,7 @@ func TestPostfixKeepsSignatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(public)
-	z, err := zone.Parse("dkim.zone", fmt.Appendf(nil, "$TTL 60\ns1._domainkey.good.example. TXT %q %q\n", record[:200], record[200:]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	names, err := zone.Serve(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { names.Close() })
+	names := peertest.StartNames(t, fmt.Sprintf("$TTL 60\ns1._domainkey.good.example. TXT %q %q\n", record[:200], record[200:]))
 	postfix := peertest.StartPostfix(t, peertest.Postfix{})
 	for _, canon := range []dkim.Canonicalization{dkim.CanonicalizationSimple, dkim.CanonicalizationRelaxed} {
 		p := startTestProxy(t, fmt.Sprintf(postfixConfig, names.Addr(), "", postfix.Addr), nil)
@@ -259,34 +249,6 @@ func TestPostfixKeepsSignatures(t *testing.T) {
 		}
 		p.stop()
 	}
-}
-
-// certFiles writes a certificate for mx.example.org and its key.
-func certFiles(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	cert := peertest.NewCert(t, "mx.example.org", "127.0.0.1")
-	dir := t.TempDir()
-	pair := cert.ServerConfig().Certificates[0]
-	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	var chain bytes.Buffer
-	for _, der := range pair.Certificate {
-		if err := pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, data := range map[string][]byte{
-		certFile: chain.Bytes(),
-		keyFile:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
-	} {
-		if err := os.WriteFile(name, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
 }
 
 // TestOldClientIntoMaildir: the embedded default's next hop, with the oldest client's message byte for byte.

@@ -26,7 +26,7 @@ func TestSmuggling(t *testing.T) {
 	if err := json.Unmarshal(raw, &cases); err != nil || len(cases.Never) < 10 {
 		t.Fatalf("%d cases, %v", len(cases.Never), err)
 	}
-	certFile, keyFile := certFiles(t)
+	cert := peertest.NewCert(t, "mx.example.org")
 	servers := map[string]func(t *testing.T) (addr string, messages func() []peertest.Message){
 		"postfix": func(t *testing.T) (string, func() []peertest.Message) {
 			s := peertest.StartPostfix(t, peertest.Postfix{})
@@ -45,7 +45,7 @@ func TestSmuggling(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			addr, messages := start(t)
 			for _, newline := range []string{"reject", "normalise"} {
-				listen := fmt.Sprintf("    bare_newline: %s\n    tls: {cert: %s, key: %s}", newline, certFile, keyFile)
+				listen := fmt.Sprintf("    bare_newline: %s\n    tls: {cert: %s, key: %s}", newline, cert.CertFile, cert.KeyFile)
 				p := startTestProxy(t, fmt.Sprintf(postfixConfig, testZone(t), listen, addr), withoutPacks)
 				for _, end := range cases.Never {
 					smuggle(t, p.addr, end, false)

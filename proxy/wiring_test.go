@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"postern/filters/dns/zone"
 	"postern/proxy/peertest"
 )
 
@@ -153,15 +152,7 @@ func TestClientInfoChanges(t *testing.T) {
 // TestListsAreTestedAtStart: a list that lists everything is found out before the first client comes.
 func TestListsAreTestedAtStart(t *testing.T) {
 	t.Parallel()
-	z, err := zone.Parse("lists.zone", []byte("$TTL 60\n*.everything.example. A 127.0.0.2\n2.0.0.127.sound.example. A 127.0.0.2\ntest.sound.example. A 127.0.0.2\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	names, err := zone.Serve(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { names.Close() })
+	names := peertest.StartNames(t, "$TTL 60\n*.everything.example. A 127.0.0.2\n2.0.0.127.sound.example. A 127.0.0.2\ntest.sound.example. A 127.0.0.2\n")
 	sink := peertest.StartSink(t, peertest.Sink{})
 	p := startTestProxy(t, fmt.Sprintf(baseConfig, names.Addr(), "", "smtp://"+sink.Addr)+
 		"filters: {dnsbl: {lists: [{zone: everything.example, score: 6}, {zone: sound.example, score: 6}, {zone: dead.example, score: 6, of: [from]}]}}\n", withoutPacks)
@@ -273,9 +264,9 @@ func TestQuarantineRelease(t *testing.T) {
 func TestImplicitTLS(t *testing.T) {
 	t.Parallel()
 	sink := peertest.StartSink(t, peertest.Sink{})
-	certFile, keyFile := certFiles(t)
+	cert := peertest.NewCert(t, "mx.example.org")
 	p := startTestProxy(t, fmt.Sprintf(baseConfig, testZone(t),
-		fmt.Sprintf("    tls: [{cert: %s, key: %s}]\n    implicit_tls: true\n", certFile, keyFile), "smtp://"+sink.Addr), withoutPacks)
+		fmt.Sprintf("    tls: [{cert: %s, key: %s}]\n    implicit_tls: true\n", cert.CertFile, cert.KeyFile), "smtp://"+sink.Addr), withoutPacks)
 	client := peertest.Dial(t, p.addr)
 	client.Handshake(&tls.Config{InsecureSkipVerify: true})
 	client.Expect(220)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"postern/filters/dns/zone"
 	"postern/proxy/peertest"
 )
 
@@ -29,20 +28,6 @@ other.example.net. A 198.51.100.2
 two.example.org. A 192.0.2.26
 26.2.0.192.in-addr.arpa. PTR host26.provider.example.
 `
-
-func zoneAt(t *testing.T, src string) string {
-	t.Helper()
-	z, err := zone.Parse("init.zone", []byte(src))
-	if err != nil {
-		t.Fatal(err)
-	}
-	names, err := zone.Serve(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { names.Close() })
-	return names.Addr()
-}
 
 // runHere runs a command in this process.
 func runHere(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
@@ -67,7 +52,7 @@ func TestInitLooksAround(t *testing.T) {
 	sink := peertest.StartSink(t, peertest.Sink{Keywords: []string{"PIPELINING", "8BITMIME", "SIZE 1000000", "XCLIENT ADDR NAME"}})
 	config := filepath.Join(t.TempDir(), "etc", "postern.yaml")
 	code, out, errs := runHere(t, "", "init", "-config", config, "-hostname", "mx.example.org", "-domains", "example.org,example.com,example.net",
-		"-upstream", "smtp://"+sink.Addr, "-dns", zoneAt(t, initZone), "-dnsbl", "sound.example,refusing.example,dead.example", "-state", t.TempDir())
+		"-upstream", "smtp://"+sink.Addr, "-dns", peertest.StartNames(t, initZone).Addr(), "-dnsbl", "sound.example,refusing.example,dead.example", "-state", t.TempDir())
 	if code != exitFine {
 		t.Fatalf("exit %d: %s%s", code, out, errs)
 	}
@@ -106,7 +91,7 @@ func TestInitWhereNothingAnswers(t *testing.T) {
 	gone.Stop()
 	config := filepath.Join(t.TempDir(), "postern.yaml")
 	code, out, errs := runHere(t, "", "init", "-config", config, "-hostname", "two.example.org", "-domains", "nowhere.example",
-		"-upstream", "smtp://"+gone.Addr, "-dns", zoneAt(t, initZone), "-dnsbl", "refusing.example", "-mta", "postfix")
+		"-upstream", "smtp://"+gone.Addr, "-dns", peertest.StartNames(t, initZone).Addr(), "-dnsbl", "refusing.example", "-mta", "postfix")
 	if code != exitFine {
 		t.Fatalf("exit %d: %s%s", code, out, errs)
 	}
@@ -172,7 +157,7 @@ func initFor(t *testing.T, addr string, change func(config string) string, want 
 	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "postern.yaml")
-	names := zoneAt(t, initZone)
+	names := peertest.StartNames(t, initZone).Addr()
 	code, out, errs := runHere(t, "", "init", "-config", config, "-hostname", "mx.example.org", "-domains", "example.org",
 		"-upstream", "smtp://"+addr, "-listen", "127.0.0.1:0", "-dns", names, "-dnsbl", "sound.example", "-state", dir)
 	if code != exitFine {
@@ -262,17 +247,14 @@ func TestInitBehindExim(t *testing.T) {
 		t.Fatalf("the page has no ACL: %s", rest)
 	}
 	behind := peertest.StartExim(t, peertest.Exim{Proxy: true, Main: main, RcptACL: acl})
-	serveInFrontOf(t, behind.Addr, "proxy")
-	if m := behind.Messages("alice", 1)[0]; !strings.Contains(strings.Join(m.Header("Received"), "\n"), "[192.0.2.10]") {
-		t.Errorf("Exim does not know the client:\n%s", m.Data())
-	}
+	serveInFrontOf(t, behind.Addr, "proxy", behind.Messages)
 }
 
-// serveInFrontOf has a proxy hand on the mail of the client 192.0.2.10.
-func serveInFrontOf(t *testing.T, upstream, info string) {
+// serveInFrontOf has a proxy hand on the mail of the client 192.0.2.10 to a server, which must know whose it is.
+func serveInFrontOf(t *testing.T, upstream, info string, mail func(user string, n int) []peertest.Message) {
 	t.Helper()
 	dir := folder(t, map[string]string{"postern.yaml": fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nlisten: [{address: '127.0.0.1:0', xclient: [127.0.0.1]}]\n"+
-		"networks: {trusted: [192.0.2.10]}\nupstream: [{address: 'smtp://%s', client_info: %s}]\ndns: {servers: ['%s']}\n", upstream, info, zoneAt(t, initZone))})
+		"networks: {trusted: [192.0.2.10]}\nupstream: [{address: 'smtp://%s', client_info: %s}]\ndns: {servers: ['%s']}\n", upstream, info, peertest.StartNames(t, initZone).Addr())})
 	p := startServe(t, dir, "-config", "postern.yaml")
 	c := dial(t, p.addr)
 	c.say("EHLO mail.corp.example", 250)
@@ -282,6 +264,9 @@ func serveInFrontOf(t *testing.T, upstream, info string) {
 	c.say("RCPT TO:<nobody-at-all@example.org>", 550)
 	c.deliver("alice@example.org", hello)
 	c.say("QUIT", 221)
+	if m := mail("alice", 1)[0]; !strings.Contains(strings.Join(m.Header("Received"), "\n"), "[192.0.2.10]") {
+		t.Errorf("the server does not know the client:\n%s", m.Data())
+	}
 }
 
 // The same with OpenSMTPD: before the page's line, and with it, when it waits for the PROXY header.
@@ -296,10 +281,7 @@ func TestInitBehindOpenSMTPD(t *testing.T) {
 		t.Errorf("the tests' server has another line than\n%s", line)
 	}
 	behind := peertest.StartOpenSMTPD(t, peertest.OpenSMTPD{Proxy: true})
-	serveInFrontOf(t, behind.Addr, "proxy-v2")
-	if m := behind.Messages("alice", 1)[0]; !strings.Contains(strings.Join(m.Header("Received"), "\n"), "[192.0.2.10]") {
-		t.Errorf("OpenSMTPD does not know the client:\n%s", m.Data())
-	}
+	serveInFrontOf(t, behind.Addr, "proxy-v2", behind.Messages)
 }
 
 // docs/behind.md and the quick start show what postern init prints; -update puts it there anew.

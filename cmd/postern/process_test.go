@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/samples"
-	"postern/filters/dns/zone"
+	"postern/proxy/peertest"
 )
 
 // patience bounds every wait of these tests; it decides nothing but when to give up.
@@ -141,20 +141,7 @@ func serveNames(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	z, err := zone.Parse("zone", src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := zone.Serve(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s.Addr()
+	return peertest.StartNames(t, string(src)).Addr()
 }
 
 // folder is a new folder with files, by name.

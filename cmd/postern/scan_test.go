@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postern/cmd/postern/samples"
-	"postern/filters/dns/zone"
 )
 
 // scanJSON runs `postern scan -json` and gives its lines.
@@ -120,15 +119,7 @@ func TestScanKeys(t *testing.T) {
 
 // -offline asks nobody, even where a server is configured; without it the server is asked.
 func TestScanOffline(t *testing.T) {
-	z, err := zone.Parse("zone", []byte("$TTL 60\ncorp.example. TXT \"v=spf1 -all\"\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	names, err := zone.Serve(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer names.Close()
+	names := peertest.StartNames(t, "$TTL 60\ncorp.example. TXT \"v=spf1 -all\"\n")
 	dir := folder(t, map[string]string{
 		"postern.yaml": serveConfig(names.Addr()),
 		"a.eml":        "From: a@corp.example\nSubject: one\n\nhello\n",
