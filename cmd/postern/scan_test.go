@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postern/cmd/postern/samples"
+	"postern/proxy/peertest"
 )
 
 // scanJSON runs `postern scan -json` and gives its lines.
