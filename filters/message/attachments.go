@@ -16,12 +16,12 @@ type Attachment struct {
 	Size      int64    // decoded, in bytes
 	Inline    bool     // shown in the message, such as an image in HTML
 	Encrypted bool     // it can't be looked into without a password
-	Inside    []string // names of the files in a ZIP archive, as its directory has them
+	Inside    []string // names of the files in an archive and in the archives in it, where they can be read without unpacking the whole
 	PartID    string   // the ID of its [Part]
 
 	Extension  string   // the last one of Name, in lower case, without the point; or empty
 	Kinds      []string // what kind of file it is: words of [AttachmentKinds]
-	InsideKind []string // the kinds of the names in Inside
+	InsideKind []string // the kinds of the files in Inside, by their names and by their first octets
 	Tricks     []string // how its name lies: words of [NameTricks]
 
 	macros bool
@@ -32,6 +32,7 @@ type Attachment struct {
 func (m *Message) Attachments() []Attachment {
 	m.attachOnce.Do(func() {
 		defer m.attachRead.Store(true)
+		budget := newArchiveBudget()
 		for _, p := range m.parts {
 			if !p.attached() {
 				continue
@@ -40,7 +41,7 @@ func (m *Message) Attachments() []Attachment {
 				m.attachDefects.add("many_attachments", "more than %d attachments", m.limits.Attachments)
 				return
 			}
-			m.attachments = append(m.attachments, m.inspect(p))
+			m.attachments = append(m.attachments, m.inspect(p, budget))
 		}
 	})
 	return m.attachments
@@ -55,20 +56,20 @@ func (p *Part) attached() bool {
 }
 
 // inspect goes through the body of a part once.
-func (m *Message) inspect(p *Part) Attachment {
+func (m *Message) inspect(p *Part, budget *archiveBudget) Attachment {
 	a := Attachment{Name: p.Name, Type: p.Type, PartID: p.ID, Extension: extension(p.Name), Inline: p.Disposition == "inline" || p.related()}
 	if p.Leaf() {
-		m.inspectBody(p, &a)
+		m.inspectBody(p, &a, budget)
 	} else {
 		a.Size, a.RealType = p.Raw().Size(), p.Type
 	}
-	a.Kinds, a.InsideKind, a.Tricks = a.kinds(), insideKinds(a.Inside), a.nameTricks()
+	a.Kinds, a.InsideKind, a.Tricks = a.kinds(), insideKinds(a.Inside, a.InsideKind), a.nameTricks()
 	return a
 }
 
-func (m *Message) inspectBody(p *Part, a *Attachment) {
+func (m *Message) inspectBody(p *Part, a *Attachment, budget *archiveBudget) {
 	s := samples.Get().(*sample)
-	defer samples.Put(s)
+	defer s.release()
 	s.reset()
 	if _, err := io.Copy(s, newContentReader(p, &m.attachDefects)); err != nil {
 		m.fail(err)
@@ -77,14 +78,43 @@ func (m *Message) inspectBody(p *Part, a *Attachment) {
 	a.RealType = realType(s.head)
 	a.Encrypted = encrypted(a.RealType, s)
 	a.macros = s.macros
-	if a.RealType == "application/zip" {
-		dir, err := readZip(s, m.limits.Names)
-		if err != nil {
-			m.attachDefects.add("bad_archive", "part %s: %v", p.ID, err)
-		}
-		a.Inside, a.Encrypted, a.macros = dir.names, dir.encrypted, dir.macros
-		a.RealType = dir.kind()
+	if listed(a.RealType) {
+		m.listArchive(s, p, a, budget)
 	}
+}
+
+// listArchive takes down what is in an archive. Of one that is larger than is kept the beginning and the end are there.
+func (m *Message) listArchive(s *sample, p *Part, a *Attachment, budget *archiveBudget) {
+	l := archiveList{budget: budget, max: m.limits.Names, encrypted: a.Encrypted}
+	b := s.whole
+	if len(b) == 0 {
+		b = s.head
+	}
+	complete := s.size == int64(len(b))
+	isZip := a.RealType == "application/zip"
+	if isZip {
+		tail := b
+		if !complete {
+			tail = s.tail
+		}
+		dir, err := readZip(b, tail, m.limits.Names)
+		l.err, l.encrypted, a.macros = err, dir.encrypted, dir.macros
+		a.RealType = dir.kind()
+		if a.RealType == "application/zip" && complete {
+			l.zip(b, &dir, "", 1)
+		} else {
+			l.names = dir.names
+		}
+	} else {
+		l.list(b, a.RealType, a.Name, "", 1)
+	}
+	if l.err != nil && (complete || isZip) {
+		m.attachDefects.add("bad_archive", "part %s: %v", p.ID, l.err)
+	}
+	if l.cut || !complete && !isZip {
+		m.attachDefects.add("archive_cut", "part %s", p.ID)
+	}
+	a.Inside, a.InsideKind, a.Encrypted = l.names, l.kinds, l.encrypted
 }
 
 // related reports whether the part is shown within another, which names it by its Content-ID (RFC 2387).
@@ -102,9 +132,10 @@ const (
 // A sample is the beginning and the end of an attachment. It is an [io.Writer], so that attachments of any size
 // go through it without being held.
 type sample struct {
-	head []byte
-	tail []byte // the end, kept for ZIP and PDF only, whose directories stand there; at least tailSize of it if there is as much
-	size int64
+	head  []byte
+	whole []byte // the first maxArchive octets of an archive that is longer than head
+	tail  []byte // the end, kept for ZIP and PDF only, whose directories stand there; at least tailSize of it if there is as much
+	size  int64
 
 	macros, locked bool // streams of these names are in an OLE file
 }
@@ -113,12 +144,23 @@ var samples = sync.Pool{New: func() any { return new(sample) }}
 
 func (s *sample) reset() {
 	s.head, s.tail, s.size, s.macros, s.locked = s.head[:0], s.tail[:0], 0, false, false
+	s.whole = s.whole[:0]
+}
+
+// release keeps the sample for the next attachment, unless it holds much.
+func (s *sample) release() {
+	if cap(s.whole) > maxSource {
+		s.whole = nil
+	}
+	samples.Put(s)
 }
 
 func (s *sample) Write(p []byte) (int, error) {
+	full := len(s.head) == headSize
 	if room := headSize - len(s.head); room > 0 {
 		s.head = append(s.head, p[:min(room, len(p))]...)
 	}
+	s.keep(p, full)
 	s.size += int64(len(p))
 	if s.ole() {
 		s.lookForStreams(p)
@@ -133,6 +175,20 @@ func (s *sample) Write(p []byte) (int, error) {
 	}
 	s.tail = append(s.tail, p...)
 	return len(p), nil
+}
+
+// keep adds p to what is kept of an archive. That it is one is found out once its head is full.
+func (s *sample) keep(p []byte, full bool) {
+	switch {
+	case len(s.head) < headSize || full && len(s.whole) == 0:
+		return
+	case full:
+		s.whole = append(s.whole, p[:min(len(p), maxArchive-len(s.whole))]...)
+	case listed(realType(s.head)):
+		s.whole = append(s.whole, s.head...)
+		rest := p[headSize-int(s.size):]
+		s.whole = append(s.whole, rest...)
+	}
 }
 
 func (s *sample) wantsTail() bool {

@@ -56,13 +56,14 @@ var defectKinds = map[string]string{
 	"pdf_cut":          "there is more of a PDF than is read",
 	"many_links":       "there are more links than are kept",
 	"many_attachments": "there are more attachments than are kept",
+	"archive_cut":      "there is more in archives, or deeper in them, than is read",
 	"bad_archive":      "an archive's list of names can't be read",
 }
 
 // bodyDefects are the kinds that are found only by decoding bodies.
 var bodyDefects = map[string]bool{
 	"bad_base64": true, "bad_qp": true, "bad_charset": true, "text_cut": true, "pdf_cut": true,
-	"many_links": true, "many_attachments": true, "bad_archive": true,
+	"many_links": true, "many_attachments": true, "bad_archive": true, "archive_cut": true,
 }
 
 // BodyDefect reports whether a kind of defect is found only by decoding bodies.

@@ -52,6 +52,7 @@ var defectCases = []struct {
 	{kind: "pdf_cut", message: pdfHead + strings.Repeat("/ObjStm ", maxPDFStreams+1)},
 	{kind: "many_links", message: sound + "\r\nhttp://a.de http://b.de\r\n", limits: Limits{Header: 300, Fields: 5, Depth: 3, Parts: 3, Text: 100, HTML: 100, Links: 1, Attachments: 1}},
 	{kind: "many_attachments", message: mixed + strings.Repeat("--b\r\nContent-Type: a/b\r\n\r\na\r\n", 2) + "--b--\r\n", limits: Limits{Header: 300, Fields: 9, Depth: 3, Parts: 3, Text: 100, HTML: 100, Attachments: 1}},
+	{kind: "archive_cut", message: sound + "Content-Type: application/zip\r\n\r\n" + strings.Repeat("PK\x03\x04"+strings.Repeat("\x00", 22)+"\x01\x00\x00\x00x", 5)}, // each within the one before
 	{kind: "bad_archive", message: sound + "Content-Type: application/zip\r\n\r\nPK\x03\x04 cut off"},
 }
 

@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"runtime"
@@ -72,7 +73,29 @@ var hostile = []struct{ name, message string }{
 	{name: "a PDF of object streams", message: pdfHead + strings.Repeat("/ObjStm stream\nx\x9c", 50_000)},
 	{name: "a PDF that inflates", message: pdfHead + strings.Repeat("/ObjStm stream\n"+deflated(strings.Repeat("/URI(x)", 100_000)), 300)},
 	{name: "a PDF of escapes", message: pdfHead + strings.Repeat("/#", 500_000)},
+	{name: "a ZIP archive whose files are one", message: zipHead + overlapping(20_000)},
+	{name: "a ZIP archive that is in itself", message: zipHead + strings.Repeat("PK\x03\x04"+strings.Repeat("\x00", 22)+"\x01\x00\x00\x00x", 30_000)},
+	{name: "7z names that end badly", message: "Content-Type: application/x-7z-compressed\r\n\r\n" + sevenZipOf("\x01"+strings.Repeat("\x11\xc0\xff\xff\x00"+strings.Repeat("a\x00\x00\x00", 20_000), 10))},
+	{name: "a tar archive of names", message: "Content-Type: application/x-tar\r\n\r\n" + strings.Repeat("x"+strings.Repeat("\x00", 256)+"ustar"+strings.Repeat("\x00", 250), 4_000)},
 	{name: "one link 100,000 times, below a long base", message: htmlHead + "<base href='http://" + strings.Repeat("a", 2000) + ".de/'>" + strings.Repeat("<a href=x>", 100_000)},
+}
+
+const zipHead = "Content-Type: application/zip\r\n\r\n"
+
+// overlapping is a ZIP archive with one file, which its directory has n times.
+func overlapping(n int) string {
+	file := "PK\x03\x04" + strings.Repeat("\x00", 22) + "\x01\x00\x00\x00x" + strings.Repeat("x", 100_000)
+	entry := "PK\x01\x02" + strings.Repeat("\x00", 24) + "\x01\x00" + strings.Repeat("\x00", 16) + "x"
+	size := binary.LittleEndian.AppendUint32(nil, uint32(n*len(entry)))
+	at := binary.LittleEndian.AppendUint32(nil, uint32(len(file)))
+	count := binary.LittleEndian.AppendUint16(nil, uint16(n))
+	return file + strings.Repeat(entry, n) + "PK\x05\x06\x00\x00\x00\x00" + string(count) + string(count) + string(size) + string(at) + "\x00\x00"
+}
+
+// sevenZipOf is an archive of 7-Zip with a header and nothing else.
+func sevenZipOf(header string) string {
+	size := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
+	return "7z\xbc\xaf\x27\x1c\x00\x04" + strings.Repeat("\x00", 12) + string(size) + "\x00\x00\x00\x00" + header
 }
 
 const pdfHead = "Content-Type: application/pdf\r\n\r\n%PDF-1.7\r\n"

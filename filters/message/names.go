@@ -140,10 +140,12 @@ func runs(kind string) bool {
 	return false
 }
 
-// insideKinds are the kinds of the names in an archive, each once.
-func insideKinds(names []string) []string {
-	var kinds []string
+// insideKinds are the kinds of the names in an archive, each once, after those that the contents tell.
+func insideKinds(names, kinds []string) []string {
 	seen := map[string]bool{}
+	for _, kind := range kinds {
+		seen[kind] = true
+	}
 	for _, name := range names {
 		kind := kindOfExtension[extension(name)]
 		if kind == "" || seen[kind] {

@@ -10,9 +10,30 @@ import (
 // with a local header; then the central directory with a header for each file; then the end record.)
 type zipDirectory struct {
 	names     []string
+	entries   []zipEntry
 	encrypted bool
 	macros    bool
+
+	head   []byte
+	before int64 // octets of the file before the archive in it
 }
+
+// A zipEntry is a file in an archive.
+type zipEntry struct {
+	name   string
+	flags  uint16
+	method uint16
+	size   int64 // of the data as they stand in the archive; 0 if that is not told
+	data   int64 // where these begin; negative if that is not known
+}
+
+func (e zipEntry) encrypted() bool { return e.flags&1 != 0 }
+
+// Methods of compression.
+const (
+	zipStored   = 0
+	zipDeflated = 8
+)
 
 const (
 	zipLocalHeader   = 30 // octets before the name
@@ -20,24 +41,26 @@ const (
 	zipEndRecord     = 22
 )
 
-// readZip reads the central directory in the archive's end, or, where there is none, the local headers in its beginning.
-func readZip(s *sample, maxNames int) (zipDirectory, error) {
-	var d zipDirectory
-	end := bytes.LastIndex(s.tail, []byte("PK\x05\x06"))
-	if end < 0 || len(s.tail)-end < zipEndRecord {
-		d.local(s.head, maxNames)
+// readZip reads the central directory in the archive's end, or, where there is none, the local headers in its beginning. Where the data
+// of the files are is told as places in head.
+func readZip(head, tail []byte, maxNames int) (zipDirectory, error) {
+	d := zipDirectory{head: head}
+	end := bytes.LastIndex(tail, []byte("PK\x05\x06"))
+	if end < 0 || len(tail)-end < zipEndRecord {
+		d.local(head, maxNames)
 		return d, errZip
 	}
-	size := int64(binary.LittleEndian.Uint32(s.tail[end+12:]))
-	count := int(binary.LittleEndian.Uint16(s.tail[end+10:]))
+	size := int64(binary.LittleEndian.Uint32(tail[end+12:]))
+	count := int(binary.LittleEndian.Uint16(tail[end+10:]))
 	start := int64(end) - size
+	d.before = start - int64(binary.LittleEndian.Uint32(tail[end+16:])) // what stands before the archive in its file
 	if start < 0 {
 		// The directory is longer than what is kept of it: go on from its first header that is there.
-		start = int64(max(0, bytes.Index(s.tail, []byte("PK\x01\x02"))))
+		start = int64(max(0, bytes.Index(tail, []byte("PK\x01\x02"))))
 	}
-	d.central(s.tail[start:end], maxNames)
+	d.central(tail[start:end], maxNames)
 	if len(d.names) < min(count, maxNames) {
-		d.local(s.head, maxNames)
+		d.local(head, maxNames)
 		return d, errZip
 	}
 	return d, nil
@@ -51,7 +74,10 @@ func (d *zipDirectory) central(b []byte, maxNames int) {
 		if len(b) < zipCentralHeader+name {
 			return
 		}
-		d.add(b[zipCentralHeader:zipCentralHeader+name], flags)
+		d.add(b[zipCentralHeader:zipCentralHeader+name], zipEntry{
+			flags: flags, method: binary.LittleEndian.Uint16(b[10:]), size: int64(binary.LittleEndian.Uint32(b[20:])),
+			data: d.dataOf(int64(binary.LittleEndian.Uint32(b[42:]))),
+		})
 		b = b[min(len(b), zipCentralHeader+rest):]
 	}
 }
@@ -62,6 +88,7 @@ func (d *zipDirectory) local(b []byte, maxNames int) {
 	for _, n := range d.names {
 		seen[n] = true
 	}
+	whole := len(b)
 	for len(d.names) < maxNames {
 		i := bytes.Index(b, []byte("PK\x03\x04"))
 		if i < 0 || len(b)-i < zipLocalHeader {
@@ -74,18 +101,32 @@ func (d *zipDirectory) local(b []byte, maxNames int) {
 		}
 		if n := cleanName(guess(b[zipLocalHeader : zipLocalHeader+name])); !seen[n] {
 			seen[n] = true
-			d.add(b[zipLocalHeader:zipLocalHeader+name], binary.LittleEndian.Uint16(b[6:]))
+			d.add(b[zipLocalHeader:zipLocalHeader+name], zipEntry{
+				flags: binary.LittleEndian.Uint16(b[6:]), method: binary.LittleEndian.Uint16(b[8:]), size: int64(binary.LittleEndian.Uint32(b[18:])),
+				data: int64(whole - len(b) + zipLocalHeader + name + int(binary.LittleEndian.Uint16(b[28:]))),
+			})
 		}
 		b = b[zipLocalHeader+name:]
 	}
 }
 
-func (d *zipDirectory) add(name []byte, flags uint16) {
-	const flagEncrypted = 1
-	d.encrypted = d.encrypted || flags&flagEncrypted != 0
+// dataOf is where the data begin that follow a local header; -1 if that is not there.
+func (d *zipDirectory) dataOf(header int64) int64 {
+	header += d.before
+	h := sliceAt(d.head, max(header, 0), zipLocalHeader)
+	if header < 0 || len(h) < zipLocalHeader || string(h[:4]) != "PK\x03\x04" {
+		return -1
+	}
+	return header + zipLocalHeader + int64(binary.LittleEndian.Uint16(h[26:])) + int64(binary.LittleEndian.Uint16(h[28:]))
+}
+
+func (d *zipDirectory) add(name []byte, e zipEntry) {
+	d.encrypted = d.encrypted || e.encrypted()
 	n := cleanName(guess(name))
 	d.macros = d.macros || strings.HasSuffix(n, "vbaProject.bin")
 	d.names = append(d.names, n)
+	e.name = n
+	d.entries = append(d.entries, e)
 }
 
 // kind is the media type of the document that the archive is, "application/zip" if it is just an archive.
