@@ -41,7 +41,6 @@ type archiveList struct {
 	max       int
 	kinds     []string // that contents tell: words of [AttachmentKinds]
 	encrypted bool     // something can't be looked into without a password
-	macros    bool     // the document itself has a program in it
 	cut       bool     // something was left out
 	err       error    // why a list could not be read
 }
