@@ -28,31 +28,32 @@ type Shadowed struct {
 // Shadows tells what each shadow rule that hits would have changed, and, where there are several, all together.
 // What other rules would have made of their symbols is not looked at.
 func (x *Examination) Shadows() []Shadowed {
-	var list []Shadowed
-	for i, f := range x.Verdict.Findings {
-		if !f.Shadow {
-			continue
-		}
-		enforced := slices.Clone(x.Verdict.Findings)
-		enforced[i].Shadow = false
-		list = append(list, Shadowed{Rule: f.Symbol, Finding: f, Verdict: x.decideSeen(enforced)})
-	}
-	if len(list) < 2 {
-		return list
-	}
-	enforced := slices.Clone(x.Verdict.Findings)
-	for i := range enforced {
-		enforced[i].Shadow = false
-	}
-	return append(list, Shadowed{Verdict: x.decideSeen(enforced)})
+	return x.rt.Shadows(filters.Case{Mail: x.mail, Rcpts: x.Envelope.Rcpts, Findings: x.Verdict.Findings})
 }
 
-// decideSeen decides on findings that are as the policy of the recipients' domain sees them: its scores and modes of rules are
-// not laid over them once more, else what it has in shadow mode could not be thought enforced.
-func (x *Examination) decideSeen(findings []filters.Finding) filters.Verdict {
-	policy := *x.rt.policy
-	policy.Rules = nil
-	return x.decideBy(policy, findings)
+// Shadows is [Examination.Shadows] for findings that are as the policy of the recipients' domain sees them: its scores and
+// modes of rules are not laid over them once more, else what it has in shadow mode could not be thought enforced.
+func (rt *Runtime) Shadows(c filters.Case) []Shadowed {
+	policy := *rt.policy
+	policy.Rules, policy.Observe = nil, false
+	decide := func(enforced func(i int) bool) filters.Verdict {
+		own := c
+		own.Findings = slices.Clone(c.Findings)
+		for i := range own.Findings {
+			own.Findings[i].Shadow = own.Findings[i].Shadow && !enforced(i)
+		}
+		return policy.Decide(own)
+	}
+	var list []Shadowed
+	for i, f := range c.Findings {
+		if f.Shadow {
+			list = append(list, Shadowed{Rule: f.Symbol, Finding: f, Verdict: decide(func(j int) bool { return j == i })})
+		}
+	}
+	if len(list) > 1 {
+		list = append(list, Shadowed{Verdict: decide(func(int) bool { return true })})
+	}
+	return list
 }
 
 // ScanResult is the verdict as `postern scan -json` prints it.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"postern/filters"
 	"postern/filters/message"
 	"postern/proxy"
 	"postern/rules"
@@ -30,6 +32,7 @@ type logEntry struct {
 	Limit    json.Number  `json:"limit"`
 	Findings []logFinding `json:"findings"`
 	Shadow   []logFinding `json:"shadow"`
+	Changes  []shadowJSON `json:"shadow_changes,omitempty"` // what they would have changed, by the configuration of today
 
 	keys map[string]string
 }
@@ -52,6 +55,7 @@ func (x *explainer) fromLog(ctx context.Context, c *call, id string, env proxy.E
 	}
 	entry := newLogEntry(keys)
 	x.compare(entry)
+	x.weighShadows(entry)
 	if !x.flags.json {
 		x.printEntry(entry)
 	}
@@ -147,6 +151,44 @@ func (x *explainer) compare(entry *logEntry) {
 	}
 }
 
+// weighShadows finds out what the shadow rules would have changed, by the thresholds and actions of today. Where something
+// else than the sum decided, the log does not say enough to tell.
+func (x *explainer) weighShadows(entry *logEntry) {
+	if len(entry.Shadow) == 0 || entry.By != "score" {
+		return
+	}
+	actions := map[string]filters.Action{}
+	if x.rt.Rules != nil {
+		for _, r := range x.rt.Rules.Rules() {
+			actions[r.ID] = filters.ActionNamed(r.Action)
+		}
+	}
+	var c filters.Case
+	add := func(list []logFinding, shadow bool) {
+		for _, f := range list {
+			points, _ := f.Score.Float64()
+			finding := filters.Finding{Symbol: f.Symbol, Score: filters.Points(points), Shadow: shadow}
+			if shadow {
+				finding.Force = actions[f.Symbol]
+			}
+			c.Findings = append(c.Findings, finding)
+		}
+	}
+	add(entry.Findings, false)
+	add(entry.Shadow, true)
+	if from, err := filters.ParsePath(entry.keys["mail_from"]); err == nil {
+		c.Mail = &filters.Mail{From: from}
+	}
+	for to := range strings.SplitSeq(entry.keys["rcpt_to"], ",") {
+		if path, err := filters.ParsePath(to); err == nil {
+			c.Rcpts = append(c.Rcpts, filters.Rcpt{To: path})
+		}
+	}
+	for _, s := range x.rt.Shadows(c) {
+		entry.Changes = append(entry.Changes, newShadowJSON(s))
+	}
+}
+
 func (f *logFinding) compare(now map[string]*rules.Rule, mode rules.Mode) {
 	r := now[f.Symbol]
 	if r == nil {
@@ -192,7 +234,23 @@ func (x *explainer) printEntry(e *logEntry) {
 			fmt.Fprintln(x.out, "\nRules in shadow mode, which did not count:")
 		}
 		x.printLogFinding(f)
+		if i < len(e.Changes) {
+			fmt.Fprintf(x.out, "%10s%s\n", "", e.change(e.Changes[i]))
+		}
 	}
+	if last := len(e.Changes) - 1; last > 0 {
+		fmt.Fprintf(x.out, "%8s  all together: %s\n", "", e.change(e.Changes[last]))
+	}
+}
+
+// change words what a shadow rule would have changed.
+func (e *logEntry) change(s shadowJSON) string {
+	was := cmp.Or(e.Would, e.Action)
+	verdict := s.Action + " in place of " + printable(was)
+	if s.Action == was {
+		verdict = "still " + s.Action
+	}
+	return fmt.Sprintf("the sum would be %s: %s, by the thresholds of today", s.Sum, verdict)
 }
 
 func (x *explainer) printLogFinding(f logFinding) {

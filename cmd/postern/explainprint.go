@@ -56,6 +56,10 @@ type shadowJSON struct {
 	Action string      `json:"action"`
 }
 
+func newShadowJSON(s proxy.Shadowed) shadowJSON {
+	return shadowJSON{Rule: s.Rule, Score: number(s.Finding.Score), Sum: number(s.Verdict.Score), Action: s.Verdict.Action.String()}
+}
+
 func (e *explanation) fillJSON() {
 	e.Thresholds = thresholdsJSON{Tag: number(e.limits.Tag), Quarantine: number(e.limits.Quarantine), Reject: number(e.limits.Reject)}
 	e.Rules, e.Shadow = []explainedJSON{}, []shadowJSON{}
@@ -77,7 +81,7 @@ func (e *explanation) fillJSON() {
 		add(r)
 	}
 	for _, s := range e.shadows {
-		e.Shadow = append(e.Shadow, shadowJSON{Rule: s.Rule, Score: number(s.Finding.Score), Sum: number(s.Verdict.Score), Action: s.Verdict.Action.String()})
+		e.Shadow = append(e.Shadow, newShadowJSON(s))
 	}
 }
 
