@@ -72,6 +72,11 @@ func TestBrandsInAddresses(t *testing.T) {
 		{"a brand and a number", "x@dhl24.example", "domain", "dhl inside"},
 		{"a label that is in other words", "x@purchase.example", "domain", ""},
 		{"a label by itself", "x@chase.evil.example", "domain", "chase label"},
+		{"a label with a hyphen beside it", "x@chase-secure.example", "domain", "chase inside"},
+		{"a label within a word", "x@mychaseonline.example", "domain", ""},
+		{"a short name within a word, by letters that look alike", "x@xpaypa1x.example", "domain", ""},
+		{"a long one", "x@xmlcros0ftx.example", "domain", "microsoft letters"},
+		{"one edit away, below another's domain", "x@micrasoft.evil.example", "domain", ""},
 		{"nothing like it", "x@pineapple.example", "domain", ""},
 	}
 	for _, tt := range tests {

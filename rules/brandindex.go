@@ -35,8 +35,9 @@ type brandKey struct {
 
 // Keys shorter than these are in too many other words.
 const (
-	minInside = 6
-	minEdit   = 6
+	minInside  = 6
+	minSimilar = 8 // within a word, by letters that look alike: "kestrelcloud" is not after iCloud
+	minEdit    = 6
 )
 
 func newBrandIndex(brands []*Brand) *brandIndex {
@@ -168,10 +169,13 @@ func (x *brandIndex) inText(text string, inside bool) claims {
 			plain = plainLetters(text)
 		}
 		how := "word"
+		within := !s.wordAt(from, to) && !k.spaceless
 		switch {
+		case within && len(k.look) < minSimilar && !k.spelledIn(plain):
+			return true
 		case !k.spelledIn(plain):
 			how = "letters"
-		case !s.wordAt(from, to) && !k.spaceless:
+		case within:
 			how = "inside"
 		case s.span(from, to) > k.words:
 			how = "split"
@@ -209,7 +213,8 @@ func (x *brandIndex) lookalike(domain, org string) claims {
 // maxLabels bounds the labels of a domain that are looked at, from the left, where the reader looks.
 const maxLabels = 12
 
-// inLabel finds the brands that a label bears; whole is what a label is called that is nothing but the brand.
+// inLabel finds the brands that a label bears; whole is what a label is called that is nothing but the brand. What is one edit away is
+// looked for in registered names only: below these, words like "cloud" stand for themselves.
 func (x *brandIndex) inLabel(label, whole string) claims {
 	if len(label) < minBrandKey {
 		return nil
@@ -227,7 +232,10 @@ func (x *brandIndex) inLabel(label, whole string) claims {
 			plain = plainLetters(label)
 		}
 		how := "inside"
+		within := !s.wordAt(from, to) && !k.spaceless
 		switch {
+		case within && len(k.look) < minSimilar && !k.spelledIn(plain):
+			return true
 		case !k.spelledIn(plain):
 			how = "letters"
 		case from == 0 && to == len(s.text) && s.words > k.words:
@@ -235,16 +243,16 @@ func (x *brandIndex) inLabel(label, whole string) claims {
 		case from == 0 && to == len(s.text):
 			how = whole
 		}
-		found.add(k.claims(how))
+		found.add(k.claims(how, !within))
 		return len(found) < maxClaims
 	})
 	if bare := strings.TrimFunc(label, unicode.IsDigit); len(found) == 0 && bare != label && bare != "" {
 		// A brand and a number: look-alike letters apart, in which the number would be letters.
 		if k := x.keys[string(squash(skeletonView(bare)).text)]; k != nil {
-			found.add(k.claims("inside"))
+			found.add(k.claims("inside", true))
 		}
 	}
-	if !slices.ContainsFunc(found, func(c claim) bool { return c.how != "inside" }) {
+	if whole == "suffix" && !slices.ContainsFunc(found, func(c claim) bool { return c.how != "inside" }) {
 		if edited := x.oneEdit(s.text); len(edited) > 0 {
 			return edited // "paypall" says more than that it has "paypal" in it
 		}
@@ -252,11 +260,14 @@ func (x *brandIndex) inLabel(label, whole string) claims {
 	return found
 }
 
-// claims are those of all that the key names.
-func (k *brandKey) claims(how string) claims {
+// claims are those of all that the key names, and labels if so wished.
+func (k *brandKey) claims(how string, labels bool) claims {
 	var c claims
-	for _, list := range [][]int32{k.named, k.labelled} {
-		for _, b := range list {
+	for _, b := range k.named {
+		c.add(claims{{brand: b, how: how}})
+	}
+	if labels {
+		for _, b := range k.labelled {
 			c.add(claims{{brand: b, how: how}})
 		}
 	}
@@ -277,7 +288,7 @@ func (x *brandIndex) oneEdit(label []byte) claims {
 	try := func(list []*brandKey) {
 		for _, k := range list {
 			if isOneEdit(label, k.look) {
-				found.add(k.claims("edit"))
+				found.add(k.claims("edit", true))
 			}
 		}
 	}
