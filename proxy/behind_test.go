@@ -23,10 +23,10 @@ import (
 // These tests use what docs/authentication.md says about turning off the checks behind Postern: the lines stand in the
 // configuration of real servers as they stand on the page, but for addresses.
 
-// authPage gives the first example behind a heading of the page.
-func authPage(t *testing.T, heading string) string {
+// pageExample gives the first example behind a heading of a page.
+func pageExample(t *testing.T, name, heading string) string {
 	t.Helper()
-	page, err := os.ReadFile("../docs/authentication.md")
+	page, err := os.ReadFile("../docs/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestChecksBehindPostfixAreOff(t *testing.T) {
 		t.Fatalf("before, these have judged the message: %s\n%s", got, before.Log())
 	}
 
-	main, master, found := strings.Cut(authPage(t, "**Postfix**"), "# master.cf")
+	main, master, found := strings.Cut(pageExample(t, "authentication.md", "**Postfix**"), "# master.cf")
 	if !found {
 		t.Fatal("the page's example has no master.cf")
 	}
@@ -223,7 +223,7 @@ func TestChecksBehindEximAreOff(t *testing.T) {
 	t.Parallel()
 	peertest.Need(t, peertest.NeedExim)
 	w := newSignedWorld(t)
-	main, acl, found := strings.Cut(authPage(t, "**Exim**"), "begin acl\n")
+	main, acl, found := strings.Cut(pageExample(t, "authentication.md", "**Exim**"), "begin acl\n")
 	if !found {
 		t.Fatal("the page's example has no ACL")
 	}

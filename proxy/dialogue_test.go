@@ -87,7 +87,7 @@ func setFile(a *txtar.Archive, name, data string) {
 // baseConfig is the configuration of all sessions; the case's own keys are added.
 const baseConfig = `hostname: mx.example.org
 domains: [example.org, example.net]
-dns: {servers: ["%s"], timeout: 2s}
+dns: {servers: ["%s"], timeout: 10s}
 listen:
   - address: 127.0.0.1:0
     xclient: [127.0.0.1]

@@ -24,7 +24,7 @@ import (
 
 const postfixConfig = `hostname: mx.example.org
 domains: [example.org]
-dns: {servers: ["%s"], timeout: 2s}
+dns: {servers: ["%s"], timeout: 10s}
 networks: {trusted: [127.0.0.0/8]}
 listen:
   - address: 127.0.0.1:0

@@ -165,6 +165,50 @@ func TestLoadBalancersInFront(t *testing.T) {
 	}
 }
 
+// What docs/running.md says to load balancers stands in their configuration, but for addresses: two Posterns behind one
+// each have a part of the sessions, of the real client.
+func TestLoadBalancersAsThePageSays(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		listen string // in the example
+		start  func(t *testing.T, config string) (addr string)
+	}{
+		"**HAProxy**": {listen: "bind :25", start: func(t *testing.T, config string) string {
+			return peertest.StartHAProxy(t, peertest.HAProxy{Config: config}).Addr
+		}},
+		"**nginx**": {listen: "listen 25", start: func(t *testing.T, config string) string {
+			return peertest.StartNginx(t, peertest.Nginx{Stream: config}).Addr
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sink := peertest.StartSink(t, peertest.Sink{})
+			config := strings.Replace(fmt.Sprintf(baseConfig, testZone(t), "", "smtp://"+sink.Addr), "xclient:", "proxy_protocol:", 1)
+			one, two := startTestProxy(t, config, withoutPacks), startTestProxy(t, config, withoutPacks)
+			verb, _, _ := strings.Cut(tc.listen, " ")
+			addr := tc.start(t, swapped(t, pageExample(t, "running.md", name), tc.listen, verb+" ADDR", "192.0.2.11:25", one.addr, "192.0.2.12:25", two.addr))
+			both := func() bool {
+				return slices.ContainsFunc(one.events("message"), from7) && slices.ContainsFunc(two.events("message"), from7)
+			}
+			for i := 0; !both() && i < 100; i++ {
+				client := peertest.DialFrom(t, "127.0.0.7", addr)
+				client.Expect(220)
+				client.Want("EHLO client.example", 250)
+				if code, text := client.Deliver("carol@plain.example", []string{"alice@example.org"}, fmt.Sprint(shortMessage, i, "\r\n")); code != 250 {
+					t.Fatalf("%d %s", code, text)
+				}
+				client.Want("QUIT", 221)
+			}
+			if !both() {
+				t.Errorf("not both have had messages of 127.0.0.7: %v\n%v", one.events("message"), two.events("message"))
+			}
+		})
+	}
+}
+
+// from7 says whether a message's line names the client 127.0.0.7.
+func from7(line string) bool { return strings.Contains(line, " ip=127.0.0.7 ") }
+
 // The health checks of HAProxy, which come with a PROXY header that names no client, are answered, and are sessions of
 // HAProxy's own.
 func TestBalancerChecksHealth(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 // swaksConfig has a listener for each thing that a client may begin with: nothing, TLS, a PROXY header.
 const swaksConfig = `hostname: mx.example.org
 domains: [example.org]
-dns: {servers: ["%s"], timeout: 2s}
+dns: {servers: ["%s"], timeout: 10s}
 networks: {trusted: [127.0.0.0/8]}
 listen:
   - {address: "127.0.0.1:0", tls: {cert: "%[2]s", key: "%[3]s"}, xclient: [127.0.0.1]}

@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait of these tests; it decides nothing but when to give up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // A process is a running `postern serve`.
 type process struct {

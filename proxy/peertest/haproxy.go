@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -16,6 +17,7 @@ type HAProxy struct {
 	Upstream string // host:port of the SMTP server behind it; it must be running
 	Proxy    int    // the version of the PROXY header that each connection to it begins with: 1, 2, or 0 for none
 	Server   string // more words for its line of the server
+	Config   string // in place of all that; ADDR in it is where it listens
 }
 
 // HAProxyServer is a running HAProxy.
@@ -31,8 +33,12 @@ func StartHAProxy(t testing.TB, opt HAProxy) *HAProxyServer {
 	dir := tempDir(t, "haproxy")
 	s := &HAProxyServer{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t, "127.0.0.1")))}
 	proxy := map[int]string{1: "send-proxy", 2: "send-proxy-v2"}[opt.Proxy] + " " + opt.Server
+	text := fmt.Sprintf(haproxyConf, s.Addr, opt.Upstream, proxy)
+	if opt.Config != "" {
+		text = strings.ReplaceAll(opt.Config, "ADDR", s.Addr)
+	}
 	conf := filepath.Join(dir, "haproxy.cfg")
-	writeFile(t, conf, fmt.Sprintf(haproxyConf, s.Addr, opt.Upstream, proxy))
+	writeFile(t, conf, text)
 	s.server = server{
 		t: t, name: "HAProxy", network: "tcp", banner: s.Addr,
 		command: func() *exec.Cmd { return exec.Command(haproxyProgram, "-db", "-f", conf) },

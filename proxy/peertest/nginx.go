@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -20,6 +21,7 @@ type Nginx struct {
 	Upstream string // host:port of the SMTP server behind it; it must be running
 	Proxy    bool   // begin each connection to it with a PROXY header of version 1
 	Workers  int    // processes; 1 if zero
+	Stream   string // the block "stream", in place of one for Upstream; ADDR in it is where it listens
 }
 
 // NginxServer is a running nginx.
@@ -39,8 +41,12 @@ func StartNginx(t testing.TB, opt Nginx) *NginxServer {
 		proxy = "on"
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t, "127.0.0.1")))
+	stream := fmt.Sprintf(nginxStreamConf, opt.Upstream, proxy)
+	if opt.Stream != "" {
+		stream = opt.Stream
+	}
 	return startNginx(t, addr, func(dir string) string {
-		return fmt.Sprintf(nginxConf, nginxStream, max(1, opt.Workers), filepath.Join(dir, "pid"), addr, opt.Upstream, proxy)
+		return fmt.Sprintf(nginxConf, nginxStream, max(1, opt.Workers), filepath.Join(dir, "pid")) + strings.ReplaceAll(stream, "ADDR", addr)
 	})
 }
 
@@ -72,9 +78,12 @@ daemon off;
 events {
 	worker_connections 4096;
 }
+`
+
+const nginxStreamConf = `
 stream {
 	server {
-		listen %s;
+		listen ADDR;
 		proxy_pass %s;
 		proxy_protocol %s;
 	}

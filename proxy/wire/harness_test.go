@@ -29,7 +29,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait of a test; only a failing one takes so long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // A delivery is what the session behind the wire was given.
 type delivery struct {
