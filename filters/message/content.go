@@ -243,7 +243,7 @@ const (
 // textKind says whether the part is text to be read, and of what kind.
 func (p *Part) textKind() textKind {
 	switch {
-	case p.Type == "text/html" || p.Type == "application/xhtml+xml":
+	case p.Type == "text/html" || p.Type == "application/xhtml+xml" || p.Type == "text/x-amp-html" || p.Type == "text/watch-html":
 		return htmlText
 	case p.attachedPage():
 		return attachedPage

@@ -139,3 +139,64 @@ func describe(m *Message) string {
 	fmt.Fprintf(&b, "--- text\n%s\n--- hidden\n%s\n", m.Text(), m.Hidden())
 	return b.String()
 }
+
+// The messages of the suite that are kept here are all there: a file that gets lost would not be missed otherwise.
+func TestCorpusIsWhole(t *testing.T) {
+	counts := map[string]int{}
+	for name := range corpus(t) {
+		base := filepath.Base(name)
+		for _, folder := range []string{"low-quality-", "mail-", "parts-"} {
+			if strings.Contains(name, "enmime") && strings.HasPrefix(base, folder) {
+				counts[folder]++
+			}
+		}
+	}
+	if d := cmp.Diff(map[string]int{"low-quality-": 12, "mail-": 42, "parts-": 30}, counts); d != "" {
+		t.Error(d)
+	}
+}
+
+// The whole suite, where it is at hand beside the sources: nothing panics, bytes are kept, and where a part of text is not empty there is text
+// to be seen or hidden.
+func TestWholeSuite(t *testing.T) {
+	folder := besideSources("shared/suites/mime-enmime")
+	if folder == "" {
+		t.Skip("the suite is not at hand; 84 of its 110 messages are in testdata")
+	}
+	n := 0
+	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+		if ext := filepath.Ext(path); err != nil || ext != ".raw" && ext != ".golden" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		n++
+		m := read(t, b)
+		checkBytes(t, m, b)
+		shown := false
+		for _, p := range m.Parts() {
+			shown = shown || p.Leaf() && p.Disposition != "attachment" && (p.textKind() == plainText || p.textKind() == htmlText) && p.Raw().Size() > 10
+		}
+		if shown && strings.TrimSpace(m.Text()+m.Hidden()) == "" && len(m.Links()) == 0 && m.HTML() == "" {
+			t.Errorf("%s: no text", path)
+		}
+		m.Attachments()
+		m.Defects()
+		return nil
+	})
+	if err != nil || n != 110 {
+		t.Errorf("%d messages, want 110 (%v)", n, err)
+	}
+}
+
+// besideSources finds a folder beside that of the sources, or gives "".
+func besideSources(name string) string {
+	for up := ".."; len(up) < 30; up += "/.." {
+		if info, err := os.Stat(filepath.Join(up, name)); err == nil && info.IsDir() {
+			return filepath.Join(up, name)
+		}
+	}
+	return ""
+}

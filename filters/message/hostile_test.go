@@ -58,6 +58,7 @@ var hostile = []struct{ name, message string }{
 	{name: "slashes", message: "A: b\r\n\r\n" + strings.Repeat("a.de/", 200_000)},
 	{name: "base64 bomb", message: "Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat(strings.Repeat("UEsDBAAA", 9)+"\r\n", 40_000)},
 	{name: "escapes that don't end", message: "Content-Type: a/b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + strings.Repeat("= ", 1<<20)},
+	{name: "comments for Outlook", message: htmlHead + strings.Repeat("<!--[if mso]><a href=http://a.de/><![endif]-->", 20_000)},
 	{name: "open elements", message: htmlHead + strings.Repeat("<div>", 80_000)},
 	{name: "end tags that close nothing", message: htmlHead + strings.Repeat("<i>", maxElements) + strings.Repeat("</b>", 80_000)},
 	{name: "an element of many attributes", message: htmlHead + "<a " + numbered("x%d ", 60_000) + ">"},

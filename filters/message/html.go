@@ -18,6 +18,8 @@ type htmlReader struct {
 	links           *linkSet
 	source          string // of the links to follow: "html" or "attachment"
 	active          *activeSet
+	comments        []string
+	conditional     bool   // what is read is a comment
 	hiddenBy        hiding // the ways in which text was hidden
 
 	stack  []element
@@ -47,6 +49,7 @@ func (r *htmlReader) render(source string) {
 		switch z.Next() {
 		case html.ErrorToken:
 			r.endAnchor()
+			r.renderComments()
 			return
 		case html.TextToken:
 			r.text(z, raw)
@@ -61,12 +64,31 @@ func (r *htmlReader) render(source string) {
 			if e.atom == atom.Noscript || e.atom == atom.Noembed || e.atom == atom.Noframes {
 				z.NextIsNotRawText() // mail clients run no scripts, and show it
 			}
+		case html.CommentToken:
+			r.comment(string(z.Text()))
 		case html.EndTagToken:
 			name, _ := z.TagName()
 			r.end(newElement(name))
 			raw = 0
 		}
 	}
+}
+
+// comment keeps what is a comment to all but Outlook, which shows it: "[if mso]> ... <![endif]".
+func (r *htmlReader) comment(text string) {
+	condition, page, ok := strings.Cut(text, "]>")
+	if ok && !r.conditional && strings.HasPrefix(strings.TrimSpace(condition), "[if ") {
+		r.comments = append(r.comments, page)
+	}
+}
+
+// renderComments looks for links in what is shown by Outlook. Its text is left out, as it mostly repeats what the others see.
+func (r *htmlReader) renderComments() {
+	if len(r.comments) == 0 {
+		return
+	}
+	inner := htmlReader{links: r.links, source: r.source, active: r.active, base: r.base, visible: &textSink{}, hidden: &textSink{}, conditional: true}
+	inner.render(strings.Join(r.comments, ""))
 }
 
 func newElement(name []byte) element {
@@ -184,6 +206,9 @@ func (r *htmlReader) start(e element, a attrs) {
 		}
 	}
 	r.startLink(e.atom, a)
+	if strings.HasPrefix(e.name, "v:") { // a shape in VML, as Outlook draws buttons
+		r.add(a.href, a.alt, r.source)
+	}
 	if isVoid(e.atom) || len(r.stack) >= maxElements {
 		return
 	}

@@ -25,6 +25,8 @@ func TestLanguageAndScript(t *testing.T) {
 		{"Chinese", "感谢您的订购，我们今天已经发货。", "zh", "han"},
 		{"Korean", "주문해 주셔서 감사합니다.", "ko", "hangul"},
 		{"Arabic", "شكرا لكم على الطلب. لقد تم إرساله اليوم من المستودع إلى العنوان الذي قدمته في هذا الطلب.", "ar", "arabic"},
+		{"Hebrew", "תודה על ההזמנה שלך, שלחנו אותה היום.", "he", "hebrew"},
+		{"Thai", "ขอบคุณสำหรับคำสั่งซื้อของคุณ เราได้จัดส่งแล้ววันนี้", "th", "thai"},
 		{"Hindi", "आपके आदेश के लिए धन्यवाद। हम इसे आज ही भेज रहे हैं और यह आप को इस सप्ताह में मिल जाएगा।", "hi", "devanagari"},
 		{"too short to be told", "ok, thanks", "", "latin"},
 		{"nothing but names and numbers", "Invoice 4711 Smith Miller Johnson Williams Brown Davis Wilson", "", "latin"},
