@@ -76,7 +76,7 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-func loadMade(b *testing.B, n int) *rules.Set {
+func loadMade(b testing.TB, n int) *rules.Set {
 	set, err := rules.Load([]rules.Source{{Name: "made.yaml", Src: matchtest.Rules(n)}}, rules.Options{})
 	if err != nil {
 		b.Fatal(err)

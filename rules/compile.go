@@ -32,6 +32,7 @@ type Set struct {
 	files    []*File
 	rules    []compiledRule
 	conds    []node
+	plan     plan
 	sources  [3][]sourceDef // by scope
 	brands   *brandIndex
 	symbols  []string
@@ -151,6 +152,7 @@ func Compile(files []*File, opt Options) (*Set, error) {
 			sources[i].matcher.build()
 		}
 	}
+	c.set.plan = newPlan(c.set)
 	c.refusals()
 	c.advise()
 	c.adviseBrands()

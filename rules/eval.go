@@ -28,7 +28,8 @@ type Result struct {
 
 // Eval puts all rules that are not off to a subject.
 func (s *Set) Eval(ctx context.Context, subject Subject) Result {
-	return newState(ctx, s, subject).run(func(*Rule) bool { return true })
+	st := newState(ctx, s, subject)
+	return st.run(st.toAsk())
 }
 
 // EvalBrief is Eval without [Match.Detail], which nobody reads while mail is served, and which costs more than the rest where
@@ -36,28 +37,30 @@ func (s *Set) Eval(ctx context.Context, subject Subject) Result {
 func (s *Set) EvalBrief(ctx context.Context, subject Subject) Result {
 	st := newState(ctx, s, subject)
 	st.brief = true
-	return st.run(func(*Rule) bool { return true })
+	return st.run(st.toAsk())
 }
 
 // EvalRefusals puts only those of [Set.Refusals] to a subject, for use before DATA.
 func (s *Set) EvalRefusals(ctx context.Context, subject Subject) Result {
-	return newState(ctx, s, subject).run(func(r *Rule) bool { return r.Refuse })
+	refuse := newRuleSet(len(s.rules))
+	for i := range s.rules {
+		if r := &s.rules[i]; r.when != nil && r.rule.Refuse {
+			refuse.add(int32(i))
+		}
+	}
+	return newState(ctx, s, subject).run(refuse)
 }
 
-func (st *state) run(asked func(*Rule) bool) Result {
+func (st *state) run(asked ruleSet) Result {
 	var res Result
-	for i := range st.set.rules {
-		r := &st.set.rules[i]
-		if r.when == nil || !asked(r.rule) {
-			continue
-		}
-		switch st.rule(i) {
+	asked.each(func(i int) {
+		switch r := &st.set.rules[i]; st.rule(i) {
 		case True:
 			res.Hits = append(res.Hits, st.match(r))
 		case Unknown:
 			res.Unknown = append(res.Unknown, r.rule)
 		}
-	}
+	})
 	if len(res.Unknown) > 0 {
 		res.Err = st.ctx.Err()
 	}

@@ -31,9 +31,7 @@ func (c *Costs) Add(other Costs) {
 func (s *Set) Measure(ctx context.Context, subject Subject, costs *Costs) {
 	st := newState(ctx, s, subject)
 	began := time.Now()
-	for i := range s.rules {
-		st.rule(i)
-	}
+	st.toAsk().each(func(i int) { st.rule(i) })
 	if costs.Own == nil {
 		costs.Own = map[*Rule]time.Duration{}
 	}

@@ -34,6 +34,7 @@
 package match
 
 import (
+	"math/bits"
 	"regexp"
 	"regexp/syntax"
 )
@@ -160,6 +161,15 @@ func (r *Scan) Matched(n int) bool {
 	}
 	r.yes[word] |= bit
 	return true
+}
+
+// Possible calls fn for each pattern that matches, and for those of which only Matched can tell; all others don't match.
+func (r *Scan) Possible(fn func(n int)) {
+	for w, yes := range r.yes {
+		for word := yes | r.open[w]; word != 0; word &= word - 1 {
+			fn(w*64 + bits.TrailingZeros64(word))
+		}
+	}
 }
 
 // Find returns where the first match of a pattern is, as the FindStringIndex of re does, which is the same expression.
