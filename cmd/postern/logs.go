@@ -14,11 +14,11 @@ import (
 
 var logsCommand = &command{
 	name:    "logs",
-	args:    "report",
+	args:    "report | trace | shadow | follow",
 	summary: "make sense of the log",
 	help: `
 Reads log files, plain or compressed by gzip, in either format; without FILE, or for -, standard input.`,
-	verbs: []*command{logsReportCommand},
+	verbs: []*command{logsReportCommand, logsTraceCommand, logsShadowCommand, logsFollowCommand},
 }
 
 var logsReportCommand = &command{
