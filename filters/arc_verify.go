@@ -197,7 +197,7 @@ func (v *arcVerifier) judgeSeal(s *DKIMSignature, digest []byte) {
 		s.Result, s.Reason, s.err = "temperror", "the look-up of its key failed", found.err
 		return
 	}
-	keys, err := parseDKIMKeys(found.records)
+	keys, err := v.dkim.opts.keys.parse(found.records)
 	if err != nil {
 		s.Result, s.Reason = "permerror", err.Error()
 		return

@@ -95,9 +95,12 @@ func (w *foldingWriter) field() []byte { return append(w.b, "\r\n"...) }
 
 // authKeyword keeps of a method, result or property name what its grammar allows (RFC 8601 section 2.2, Keyword).
 func authKeyword(s string) string {
+	if len(s) <= maxAuthKeyword && s != "" && allBytes(s, isKeywordByte) {
+		return s
+	}
 	kept := make([]byte, 0, len(s))
 	for i := 0; i < len(s) && len(kept) < maxAuthKeyword; i++ {
-		if isAlphanum(s[i]) || s[i] == '-' || s[i] == '_' {
+		if isKeywordByte(s[i]) {
 			kept = append(kept, s[i])
 		}
 	}
@@ -107,8 +110,22 @@ func authKeyword(s string) string {
 	return string(kept)
 }
 
+func isKeywordByte(c byte) bool { return isAlphanum(c) || c == '-' || c == '_' }
+
+func allBytes(s string, good func(byte) bool) bool {
+	for i := range len(s) {
+		if !good(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // authClean makes UTF-8 without control characters of s, of at most limit octets.
 func authClean(s string, limit int) string {
+	if len(s) <= limit && allBytes(s, func(c byte) bool { return c >= ' ' && c < 0x7f }) {
+		return s
+	}
 	var b strings.Builder
 	for _, r := range s {
 		if r < 0x20 || 0x7f <= r && r < 0xa0 || r == utf8.RuneError || r == '\u2028' || r == '\u2029' {
@@ -147,12 +164,7 @@ func authQuote(s string) string {
 
 // isMIMEToken reports whether s is a token of RFC 2045 section 5.1.
 func isMIMEToken(s string) bool {
-	for i := range len(s) {
-		if !isTokenByte(s[i]) {
-			return false
-		}
-	}
-	return s != ""
+	return s != "" && allBytes(s, isTokenByte)
 }
 
 func isTokenByte(c byte) bool {

@@ -272,13 +272,21 @@ func (s *subject) Body(part string) string {
 	case "html":
 		return m.HTML()
 	case "raw":
-		raw, err := io.ReadAll(io.LimitReader(m.Body(), maxRawBody))
-		if err != nil {
-			return ""
-		}
-		return string(raw)
+		return rawBody(m.Body())
 	}
 	return m.Text()
+}
+
+// rawBody reads a body into memory of just its size.
+func rawBody(body *io.SectionReader) string {
+	var raw strings.Builder
+	raw.Grow(int(min(body.Size(), maxRawBody)))
+	buf := bodyBuffers.Get().(*[bodyPiece]byte)
+	defer bodyBuffers.Put(buf)
+	if _, err := io.CopyBuffer(&raw, io.LimitReader(body, maxRawBody), buf[:]); err != nil {
+		return ""
+	}
+	return raw.String()
 }
 
 func one(s string) []string {

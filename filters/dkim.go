@@ -40,13 +40,16 @@ var dkimRanks = []string{"pass", "temperror", "policy", "neutral", "fail", "perm
 
 // dkimCheck verifies the signatures of a message.
 type dkimCheck struct {
-	cfg DKIMConfig
-	r   dns.Lookuper
+	cfg  DKIMConfig
+	r    dns.Lookuper
+	keys *dkimKeys
 }
 
 var _ Symboler = (*dkimCheck)(nil)
 
-func newDKIM(cfg DKIMConfig, r dns.Lookuper) *dkimCheck { return &dkimCheck{cfg: cfg, r: r} }
+func newDKIM(cfg DKIMConfig, r dns.Lookuper) *dkimCheck {
+	return &dkimCheck{cfg: cfg, r: r, keys: newDKIMKeys()}
+}
 
 func (c *dkimCheck) Name() string    { return "dkim" }
 func (c *dkimCheck) Scope() Scope    { return PerMessage }
@@ -56,7 +59,7 @@ func (c *dkimCheck) Symbols() []string { return c.cfg.Scores.symbols("dkim") }
 
 func (c *dkimCheck) Run(ctx context.Context, in Input) Report {
 	res, err := CheckDKIM(ctx, c.r, in.Message.Header, in.Message.Body(), DKIMOptions{
-		Signatures: c.cfg.Signatures, TrustTest: c.cfg.TrustTest, Now: in.Now,
+		Signatures: c.cfg.Signatures, TrustTest: c.cfg.TrustTest, Now: in.Now, keys: c.keys,
 	})
 	report := Report{Fact: res, Err: err}
 	if len(res.Signatures) == 0 {

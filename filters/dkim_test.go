@@ -484,6 +484,35 @@ func FuzzDKIMKey(f *testing.F) {
 	})
 }
 
+// TestDKIMKeysKept reads a record once, whether it is a key or not, and keeps none that is long.
+func TestDKIMKeysKept(t *testing.T) {
+	kept := newDKIMKeys()
+	first, err := kept.parse([]string{rfc6376Key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := kept.parse([]string{rfc6376Key})
+	if err != nil || again[0] != first[0] {
+		t.Errorf("the record was read anew (%v)", err)
+	}
+	other, err := kept.parse([]string{rfc8463Ed25519})
+	if err != nil || other[0].algorithm != "ed25519" {
+		t.Errorf("another record gives %+v, %v", other, err)
+	}
+	for range 2 {
+		if keys, err := kept.parse([]string{"v=DKIM1; p="}); !errors.Is(err, errRevoked) {
+			t.Errorf("a revoked key: %v, %v", keys, err)
+		}
+	}
+	long := rfc6376Key + "; n=" + strings.Repeat("x", keptDKIMRecord)
+	if _, err := kept.parse([]string{long}); err != nil {
+		t.Fatal(err)
+	}
+	if n := kept.read.Len(); n != 3 {
+		t.Errorf("%d records are kept, want 3", n)
+	}
+}
+
 // TestDKIMHostileSizes verifies messages made to be costly. What they cost is shown by BenchmarkDKIM.
 func TestDKIMHostileSizes(t *testing.T) {
 	key := testKeys()["rsa"]

@@ -26,6 +26,8 @@ type DKIMOptions struct {
 	Signatures int // how many are verified, from the top; 0 is 8
 	TrustTest  bool
 	Now        time.Time
+
+	keys *dkimKeys // nil: no key is kept
 }
 
 const defaultDKIMSignatures = 8
@@ -194,7 +196,7 @@ func (v *dkimVerifier) judge(s *DKIMSignature, records []string, err error) {
 		s.Result, s.Reason, s.err = "temperror", "the look-up of its key failed", err
 		return
 	}
-	keys, err := parseDKIMKeys(records)
+	keys, err := v.opts.keys.parse(records)
 	if err != nil {
 		s.Result, s.Reason = "permerror", err.Error()
 		return

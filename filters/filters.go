@@ -11,8 +11,8 @@ package filters
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"postern/filters/message"
@@ -138,18 +138,19 @@ type Score int32
 
 // String writes the score in points, without trailing zeros: "12.4", "-1", "0".
 func (s Score) String() string {
-	sign := ""
+	var b []byte
 	n := int64(s)
 	if n < 0 {
-		sign, n = "-", -n
+		b, n = append(b, '-'), -n
 	}
-	switch {
-	case n%100 == 0:
-		return fmt.Sprintf("%s%d", sign, n/100)
-	case n%10 == 0:
-		return fmt.Sprintf("%s%d.%d", sign, n/100, n%100/10)
+	b = strconv.AppendInt(b, n/100, 10)
+	if n %= 100; n != 0 {
+		b = append(b, '.', '0'+byte(n/10))
 	}
-	return fmt.Sprintf("%s%d.%02d", sign, n/100, n%100)
+	if n %= 10; n != 0 {
+		b = append(b, '0'+byte(n))
+	}
+	return string(b)
 }
 
 // Points makes a Score from points, rounded to hundredths.

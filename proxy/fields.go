@@ -27,17 +27,24 @@ type trace struct {
 
 // received makes the Received field. What the client said is reduced to characters that cannot leave their place.
 func (t trace) received() message.Field {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Received: from %s (%s [%s])\r\n", plainWord(t.helo), plainWord(t.rdns), addressLiteral(t.client))
-	fmt.Fprintf(&b, "\tby %s (Postern) with %s id %s", t.hostname, t.protocol(), t.id)
+	b := make([]byte, 0, 512)
+	add := func(words ...string) {
+		for _, w := range words {
+			b = append(b, w...)
+		}
+	}
+	add("Received: from ", plainWord(t.helo), " (", plainWord(t.rdns), " [", addressLiteral(t.client), "])\r\n")
+	add("\tby ", t.hostname, " (Postern) with ", t.protocol(), " id ", t.id)
 	if t.client.TLS != nil {
-		fmt.Fprintf(&b, "\r\n\t(TLS %s, %s)", filters.TLSName(t.client.TLS.Version), tls.CipherSuiteName(t.client.TLS.CipherSuite))
+		add("\r\n\t(TLS ", filters.TLSName(t.client.TLS.Version), ", ", tls.CipherSuiteName(t.client.TLS.CipherSuite), ")")
 	}
 	if t.rcpt != "" {
-		fmt.Fprintf(&b, "\r\n\tfor <%s>", t.rcpt)
+		add("\r\n\tfor <", t.rcpt, ">")
 	}
-	fmt.Fprintf(&b, ";\r\n\t%s\r\n", t.now.Format("Mon, 02 Jan 2006 15:04:05 -0700"))
-	return message.Field{Name: "Received", Raw: []byte(b.String())}
+	add(";\r\n\t")
+	b = t.now.AppendFormat(b, "Mon, 02 Jan 2006 15:04:05 -0700")
+	add("\r\n")
+	return message.Field{Name: "Received", Raw: b}
 }
 
 // protocol is the transmission type (RFC 3848, RFC 6531 section 4.3).
@@ -60,12 +67,22 @@ func plainWord(s string) string {
 	if s == "" {
 		return "unknown"
 	}
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._:[]", r) {
-			return r
+	for i := range len(s) {
+		if isPlain(rune(s[i])) {
+			continue
 		}
-		return '?'
-	}, s)
+		return strings.Map(func(r rune) rune {
+			if isPlain(r) {
+				return r
+			}
+			return '?'
+		}, s)
+	}
+	return s
+}
+
+func isPlain(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._:[]", r)
 }
 
 func addressLiteral(c filters.Client) string {

@@ -16,7 +16,7 @@ import (
 
 // nginx's stream module passes octets on and reads none of them: what it carries is what a proxy could carry at best. With
 // -nginx the two are measured in turn, between the same generator and the same mail server, so that whatever else the
-// machine does meets both.
+// machine does meets both. Both are told the client's address in a PROXY header; nginx drops it and passes on what follows.
 
 // A benchComparison is the proxy beside nginx. The rates are medians over the rounds, the share is that of the rounds' ratios.
 type benchComparison struct {
@@ -67,7 +67,7 @@ func (b *benchRun) rounds(ctx context.Context, other *benchNginx) (*benchCompari
 		if err != nil {
 			return nil, err
 		}
-		plain, err := b.round(ctx, &benchLoad{addr: other.addr})
+		plain, err := b.round(ctx, &benchLoad{addr: other.addr, proxied: true})
 		if err != nil {
 			return nil, fmt.Errorf("through nginx: %w", err)
 		}
@@ -121,7 +121,7 @@ daemon off;
 pid %s;
 error_log stderr;
 events { worker_connections %d; }
-stream { server { listen %s; proxy_pass %s; } }
+stream { server { listen %s proxy_protocol; proxy_pass %s; } }
 `
 
 // startNginx gives nginx a socket that listens already, as at a change of its program: no port has to be guessed, and nothing waited for.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -33,12 +34,36 @@ type headerReader struct {
 	fields  int   // that may yet be kept
 	bad     int   // lines among the fields that are none
 
-	raw     []byte // of the section so far
-	marks   []fieldMark
-	dropped bool // the current field doesn't fit into the limits
+	raw     []byte      // of the section so far: room that is used again, for other messages too
+	marks   []fieldMark // likewise
+	dropped bool        // the current field doesn't fit into the limits
 }
 
 type fieldMark struct{ start, nameLen int }
+
+// A headerRoom is what a section is gathered in. Finding out its size by growing would cost more than keeping it.
+type headerRoom struct {
+	raw   []byte
+	marks []fieldMark
+}
+
+var headerRooms = sync.Pool{New: func() any { return &headerRoom{} }}
+
+// maxHeaderRoom bounds what is kept of a large section.
+const maxHeaderRoom = 64 << 10
+
+// borrow takes room, for which it gives the function that gives it back.
+func (h *headerReader) borrow() (giveBack func()) {
+	room := headerRooms.Get().(*headerRoom)
+	h.raw, h.marks = room.raw, room.marks
+	return func() {
+		room.raw, room.marks = h.raw, h.marks
+		h.raw, h.marks = nil, nil
+		if cap(room.raw) <= maxHeaderRoom {
+			headerRooms.Put(room)
+		}
+	}
+}
 
 func (h *headerReader) start() {
 	h.raw, h.marks, h.dropped = h.raw[:0], h.marks[:0], false

@@ -42,6 +42,7 @@ func (p *parser) run() error {
 	defer p.lines.close()
 	p.head = headerReader{src: p.m.src, size: p.m.size, defects: &p.m.defects,
 		octets: p.m.limits.Header, fields: p.m.limits.Fields}
+	defer p.head.borrow()()
 	p.begin(nil, 0)
 	prevEOL := 0
 	for {
@@ -276,11 +277,21 @@ func (m *Message) judgeWords() {
 		if !valid8bit(f.Raw) {
 			m.defects.add("8bit_header", "in %s", f.Name)
 		}
-		switch strings.ToLower(f.Name) {
-		case "subject", "from", "to", "cc", "reply-to", "sender", "comments":
-			if _, ok := DecodeWords(f.Value()); !ok {
-				m.defects.add("bad_word", "in %s", f.Name)
-			}
+		if !hasWords(f.Name) {
+			continue
+		}
+		if _, ok := DecodeWords(f.Value()); !ok {
+			m.defects.add("bad_word", "in %s", f.Name)
 		}
 	}
+}
+
+// hasWords reports whether people read the field of that name.
+func hasWords(name string) bool {
+	for _, known := range [...]string{"Subject", "From", "To", "Cc", "Reply-To", "Sender", "Comments"} {
+		if strings.EqualFold(name, known) {
+			return true
+		}
+	}
+	return false
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -59,7 +60,7 @@ func parseProxyHeader(p []byte) (e proxyEndpoints, n int, err error) {
 	default:
 		return e, 0, errNoProxyHeader
 	}
-	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(p[:n])))
+	h, err := readProxyHeader(p[:n])
 	if err != nil {
 		return e, 0, fmt.Errorf("bad PROXY header: %w", err)
 	}
@@ -74,6 +75,17 @@ func parseProxyHeader(p []byte) (e proxyEndpoints, n int, err error) {
 		return e, 0, errors.New("bad PROXY header: no client address")
 	}
 	return e, n, nil
+}
+
+// proxyReaders are used again: the library asks for a buffer of 4 KB, and each connection behind a proxy has a header.
+var proxyReaders = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
+func readProxyHeader(p []byte) (*proxyproto.Header, error) {
+	r := proxyReaders.Get().(*bufio.Reader)
+	defer proxyReaders.Put(r)
+	r.Reset(bytes.NewReader(p))
+	defer r.Reset(nil)
+	return proxyproto.Read(r)
 }
 
 // hasCommonPrefix reports whether p may be, or begin with, the sign.
