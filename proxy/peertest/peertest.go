@@ -172,13 +172,14 @@ func reachable(dir string) bool {
 
 // freePort finds a TCP port that is free on each of the hosts. It looks below the range from which the system takes
 // the ports of outgoing connections, so that a stopped server finds its port free again when it is started. Test
-// programs that run at the same time look in different places, and no port is given out twice.
+// programs that run at the same time look in different places, and no port is given out twice before its test has ended.
 func freePort(t testing.TB, hosts ...string) int {
 	t.Helper()
 	first := 12000 + os.Getpid()%20*1000
 	for range 500 {
 		port := first + rand.IntN(1000)
 		if _, taken := portsTaken.LoadOrStore(port, true); !taken && portIsFree(port, hosts) {
+			t.Cleanup(func() { portsTaken.Delete(port) }) // registered before that of the server, and so run after it
 			return port
 		}
 	}
@@ -186,7 +187,7 @@ func freePort(t testing.TB, hosts ...string) int {
 	return 0
 }
 
-// portsTaken are the ports that freePort has given out, or found in use.
+// portsTaken are the ports that freePort has given out to tests that run, or found in use.
 var portsTaken sync.Map
 
 func portIsFree(port int, hosts []string) bool {

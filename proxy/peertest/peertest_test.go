@@ -115,3 +115,14 @@ func TestServerEndsWithTheTestsProcess(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The ports of a test that has ended are there for the next ones, however often tests are run.
+func TestPortsComeBack(t *testing.T) {
+	for range 4 {
+		t.Run("some", func(t *testing.T) {
+			for range 300 {
+				freePort(t, "127.0.0.1")
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package peertest
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -286,6 +287,21 @@ anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 `)
 	return b.String()
+}
+
+// Retry has it try again now what it could not send. It does so every second by itself, but for a message that it has
+// found to be still under way: that one it puts aside for five minutes.
+func (s *PostfixServer) Retry() {
+	s.t.Helper()
+	c, err := net.Dial("unix", filepath.Join(s.dir, "queue/public/qmgr"))
+	if err != nil {
+		s.t.Fatalf("have Postfix try again: %v", err)
+	}
+	defer c.Close()
+	// To the queue manager this says: new and deferred mail, whatever its time, to all hosts.
+	if _, err := io.WriteString(c, "IDAF"); err != nil {
+		s.t.Fatalf("have Postfix try again: %v", err)
+	}
 }
 
 // Addr6 is the address on IPv6, [::1]:port, with Postfix.IPv6.

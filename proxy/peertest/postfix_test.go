@@ -1,8 +1,12 @@
 package peertest
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestPostfixDeliversAndRefuses(t *testing.T) {
@@ -262,4 +266,51 @@ func TestPostfixStopsAndStartsWithItsMail(t *testing.T) {
 	if got := s.Messages("alice", 1); len(got) != 1 || !got[0].Has("Subject: again") {
 		t.Errorf("alice's mail is %q", got)
 	}
+}
+
+// What the queue manager has put aside, for it was still under way, is sent when it is told to try again: by itself it would
+// wait for minutes.
+func TestPostfixRetriesWhatItPutAside(t *testing.T) {
+	var refused atomic.Bool
+	sink := StartSink(t, Sink{Script: func(e Event) Answer {
+		if e.Verb == "." && refused.CompareAndSwap(false, true) {
+			return Answer{Reply: "451 4.3.0 Not now"}
+		}
+		return Answer{}
+	}})
+	s := StartPostfix(t, Postfix{Domains: []string{"plain.example"}, SmartHost: sink.Addr,
+		Parameters: map[string]string{"minimal_backoff_time": "1h", "maximal_backoff_time": "1h", "queue_run_delay": "1h"}})
+	c := Dial(t, s.Addr)
+	c.Expect(220)
+	c.Want("EHLO client.example", 250)
+	if code, text := c.Deliver("carol@plain.example", []string{"alice@elsewhere.example"}, "Subject: x\r\n\r\nx\r\n"); code != 250 {
+		t.Fatalf("%d %s", code, text)
+	}
+	s.AwaitLog("Not now")
+	await := func(what string, cond func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(startLimit); !cond(); time.Sleep(pollPause) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain for %s:\n%s", what, s.Log())
+			}
+		}
+	}
+	deferred := filepath.Join(s.dir, "queue", "deferred")
+	var aside string
+	await("the message in the queue", func() bool {
+		found, err := filepath.Glob(filepath.Join(deferred, "*", "*"))
+		if err != nil || len(found) == 0 {
+			return false
+		}
+		aside = filepath.Join(s.dir, "queue", "incoming", filepath.Base(found[0]))
+		return os.Rename(found[0], aside) == nil
+	})
+	later := time.Now().Add(time.Hour)
+	if err := os.Chtimes(aside, later, later); err != nil {
+		t.Fatal(err)
+	}
+	await("the second try", func() bool {
+		s.Retry()
+		return len(sink.Transactions()) == 2
+	})
 }
