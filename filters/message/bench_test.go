@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -66,5 +67,28 @@ func BenchmarkParseAddresses(b *testing.B) {
 		if _, ok := ParseAddresses(`"Smith, Bob" <bob@example.org>, =?utf-8?q?J=C3=BCrgen?= <j@example.org>`); !ok {
 			b.Fatal("not read")
 		}
+	}
+}
+
+// What is looked into costs as it weighs, and mail without it nothing: PDFs of two sizes, and an archive of a hundred files.
+func BenchmarkDocuments(b *testing.B) {
+	annotations := strings.Repeat(linkObject, 20)
+	for _, c := range []struct {
+		name string
+		mail []byte
+	}{
+		{name: "PDF 100KB", mail: pdfMail("application/pdf", "a.pdf", "%PDF-1.7\n"+strings.Repeat("x", 100<<10)+objects(annotations))},
+		{name: "PDF 1MB", mail: pdfMail("application/pdf", "a.pdf", "%PDF-1.7\n"+strings.Repeat("x", 1<<20)+objects(annotations))},
+		{name: "ZIP", mail: pdfMail("application/zip", "a.zip", zipOf(b, slices.Repeat([]packed{{name: "a.txt", content: strings.Repeat("some text ", 500)}}, 100)...))},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.SetBytes(int64(len(c.mail)))
+			b.ReportAllocs()
+			for b.Loop() {
+				m := read(b, c.mail)
+				m.Links()
+				m.Attachments()
+			}
+		})
 	}
 }
