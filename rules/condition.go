@@ -387,6 +387,8 @@ func (p *parser) itemCond(scope scope, n *strict.Node) *expr {
 			arg = p.combine(pair, slices.DeleteFunc(slices.Clone(pairs), func(o strict.Pair) bool {
 				return o.Key.Text() != name && (o.Key.Text() != "of" || name != "at_least")
 			}), within)
+		case name == "count" || name == "which":
+			p.Addf(pair.Key.Pos(), "%s stands within %s, expected it beside: {%s: {…}, %s: …}", name, itemNames[scope], itemNames[scope], name)
 		case !isPart:
 			p.Addf(pair.Key.Pos(), "%s", strict.Unknown("part of "+itemNames[scope], name, known))
 		case pair.Value.Kind() != strict.Mapping:

@@ -40,11 +40,7 @@ func longest(re *syntax.Regexp) int {
 	case syntax.OpRepeat:
 		return times(longest(re.Sub[0]), re.Max)
 	case syntax.OpConcat:
-		n := 0
-		for _, sub := range re.Sub {
-			n = joined(n, longest(sub))
-		}
-		return n
+		return total(re.Sub, longest)
 	case syntax.OpAlternate:
 		n := 0
 		for _, sub := range re.Sub {
@@ -67,11 +63,7 @@ func shortest(re *syntax.Regexp) int {
 	case syntax.OpRepeat:
 		return times(shortest(re.Sub[0]), re.Min)
 	case syntax.OpConcat:
-		n := 0
-		for _, sub := range re.Sub {
-			n = joined(n, shortest(sub))
-		}
-		return n
+		return total(re.Sub, shortest)
 	case syntax.OpAlternate:
 		n := unbounded
 		for _, sub := range re.Sub {
@@ -80,6 +72,15 @@ func shortest(re *syntax.Regexp) int {
 		return n
 	}
 	return 0
+}
+
+// total adds up the lengths of parts that follow each other.
+func total(parts []*syntax.Regexp, length func(*syntax.Regexp) int) int {
+	n := 0
+	for _, part := range parts {
+		n = joined(n, length(part))
+	}
+	return n
 }
 
 // runeStart returns where the character begins of which the byte at i is a part. A byte that begins a character, or is
