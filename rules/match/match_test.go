@@ -185,8 +185,8 @@ func packPatterns(t testing.TB) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`matches: '([^'\n]+)'`).FindAllStringSubmatch(string(src), -1) {
-			patterns = append(patterns, "(?i)"+m[1])
+		for _, m := range regexp.MustCompile(`matches: '((?:[^'\n]|'')+)'`).FindAllStringSubmatch(string(src), -1) {
+			patterns = append(patterns, "(?i)"+strings.ReplaceAll(m[1], "''", "'"))
 		}
 	}
 	if len(patterns) < 20 {
