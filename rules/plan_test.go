@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -55,19 +56,26 @@ func TestRulesThatAreNotAskedDoNotHit(t *testing.T) {
 			t.Errorf("brief evaluation and asking each rule differ: %s", d)
 		}
 	}
-	for _, text := range matchtest.Texts(40, 3000, 3) {
+	for _, text := range matchtest.Texts(8, 3000, 3) {
 		line, _, _ := strings.Cut(text, "\n")
 		s := rulestest.New([]byte("From: \"Account security\" <a@paypal.com.example>\nReply-To: b@gmail.com\nSubject: " + line + "\n\n" + text))
 		try(made, s)
 		try(ships, s)
 	}
 	// The mail that rules are tested with is what they hit.
-	for _, c := range ships.Tests() {
+	every := 10
+	if os.Getenv("POSTERN_FULL") != "" {
+		every = 1
+	}
+	for i, c := range ships.Tests() {
+		if i%every > 0 {
+			continue
+		}
 		if s, err := rulestest.Build(c); err == nil {
 			try(ships, s)
 		}
 	}
-	if hits < 300 {
+	if hits < 100 {
 		t.Errorf("only %d hits were compared", hits)
 	}
 }
