@@ -10,6 +10,7 @@ import (
 
 	"postern/filters/message"
 	"postern/rules"
+	"postern/rules/packs"
 	"postern/rules/strict"
 )
 
@@ -37,8 +38,17 @@ func NewRuleTester(checks Config, now time.Time) *RuleTester {
 
 // Test runs all tests of a set. The error is of type [strict.Problems] and lists those that fail.
 func (t *RuleTester) Test(ctx context.Context, set *rules.Set) error {
+	return t.testFiles(ctx, set, func(string) bool { return true })
+}
+
+// TestOwn is Test without those of packs, which are part of the program as it was tested.
+func (t *RuleTester) TestOwn(ctx context.Context, set *rules.Set) error {
+	return t.testFiles(ctx, set, func(file string) bool { return !packs.Shipped(file) })
+}
+
+func (t *RuleTester) testFiles(ctx context.Context, set *rules.Set, asked func(file string) bool) error {
 	var problems strict.Problems
-	for _, f := range set.RunTests(ctx, t.Build(ctx)) {
+	for _, f := range set.RunTestsOf(ctx, t.Build(ctx), asked) {
 		problems.Addf(f.Case.Pos, "%s", strings.TrimPrefix(f.Error(), f.Case.Pos.String()+": "))
 	}
 	return problems.Err()

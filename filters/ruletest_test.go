@@ -6,7 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"os"
+	"path/filepath"
 	"postern/rules"
+	"postern/rules/packs"
+	"postern/rules/strict"
 )
 
 // testsOf compiles a rule file for use beside the default checks and a list.
@@ -119,5 +123,31 @@ rules:
 		if strings.Contains(question, "0.0.127.bl.example") {
 			t.Errorf("tells of the test entry %s", question)
 		}
+	}
+}
+
+// TestOwnRulesAreTested: a server that starts tests the rules of its site, not those of packs; what fails is told all the same.
+func TestOwnRulesAreTested(t *testing.T) {
+	own := filepath.Join(t.TempDir(), "own.yaml")
+	src := "rules:\n  - {id: OWN, score: 1, when: {header: Subject, contains: x}, tests: [{hit: 'Subject: x'}, {miss: 'Subject: xx'}]}\n"
+	if err := os.WriteFile(own, []byte(src), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set, err := LoadRules(ContentConfig{Packs: []string{packs.Default}, Rules: []string{own}}, RuleOptions{
+		Path: func(p string) string { return p }, Pos: func(...any) strict.Pos { return strict.Pos{} }, Symbols: Symbols(DefaultConfig()),
+		Thresholds: Thresholds{Tag: 500, Quarantine: 800, Reject: 1200},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tester := NewRuleTester(DefaultConfig(), time.Now())
+	err = tester.TestOwn(t.Context(), set)
+	if err == nil || strings.Count(err.Error(), "\n") > 0 || !strings.Contains(err.Error(), "own.yaml:2:") {
+		t.Errorf("got %v, want the one failure of own.yaml", err)
+	}
+	files := map[string]bool{}
+	set.RunTestsOf(t.Context(), tester.Build(t.Context()), func(file string) bool { files[file] = true; return false })
+	if len(files) < 5 || !files[own] {
+		t.Errorf("the set has tests of %v, expected those of packs too", files)
 	}
 }

@@ -48,6 +48,7 @@ type RuntimeOptions struct {
 	Log      *slog.Logger
 	Resolver dns.Lookuper // nil: made of the configuration
 	NoTests  bool         // do not run the tests in the rule files
+	OwnTests bool         // run those of the configured rule files, and not those of packs, which are part of the program
 	Recorded string       // the authserv-id whose recorded results stored mail is judged by; "": the checks are run
 }
 
@@ -113,7 +114,11 @@ func (rt *Runtime) loadRules(ctx context.Context, opt RuntimeOptions) error {
 	if opt.NoTests {
 		return nil
 	}
-	return filters.NewRuleTester(cfg.Filters, time.Now()).Test(ctx, set)
+	tester := filters.NewRuleTester(cfg.Filters, time.Now())
+	if opt.OwnTests {
+		return tester.TestOwn(ctx, set)
+	}
+	return tester.Test(ctx, set)
 }
 
 func (rt *Runtime) connectRoutes() error {

@@ -83,8 +83,16 @@ func (f Failure) Error() string {
 // RunTests runs all tests. build makes a subject of a case's mail and envelope; the case's authentication results,
 // symbols and time are laid over it. A symbol in capitals says that the rule of that name has hit.
 func (s *Set) RunTests(ctx context.Context, build func(Case) (Subject, error)) []Failure {
+	return s.RunTestsOf(ctx, build, func(string) bool { return true })
+}
+
+// RunTestsOf is RunTests for the files that are asked for by name.
+func (s *Set) RunTestsOf(ctx context.Context, build func(Case) (Subject, error), asked func(file string) bool) []Failure {
 	var failures []Failure
 	for _, c := range s.Tests() {
+		if !asked(c.Pos.File) {
+			continue
+		}
 		if f, failed := s.runTest(ctx, c, build); failed {
 			failures = append(failures, f)
 		}

@@ -147,7 +147,7 @@ func serveZone() (*zone.Server, error) {
 
 func startProxy(ctx context.Context, cfg *proxy.Config, lines *logLines) (*proxy.Server, func() error, error) {
 	logger := slog.New(proxy.NewLogHandler(proxy.LogTo(lines), cfg.Log.Format, slog.LevelInfo))
-	rt, err := proxy.NewRuntime(ctx, cfg, proxy.RuntimeOptions{Log: logger})
+	rt, err := proxy.NewRuntime(ctx, cfg, proxy.RuntimeOptions{Log: logger, OwnTests: true})
 	if err != nil {
 		return nil, nil, err
 	}

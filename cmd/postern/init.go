@@ -136,7 +136,7 @@ func (c *call) setUp(ctx context.Context, s *setup) int {
 	if err != nil {
 		return c.explain(err)
 	}
-	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{Resolver: dns.Offline()})
+	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{Resolver: dns.Offline(), OwnTests: true})
 	if err != nil {
 		return c.explain(err)
 	}

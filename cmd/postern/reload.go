@@ -28,7 +28,7 @@ not: then the old one still serves.`,
 }
 
 func runReload(ctx context.Context, c *call, _ string, cfg *proxy.Config) int {
-	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{})
+	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{OwnTests: true})
 	if err != nil {
 		return c.explain(err)
 	}
@@ -103,7 +103,7 @@ func (s *service) change(ctx context.Context) (controlResult, error) {
 	if err != nil {
 		return result, err
 	}
-	rt, err := proxy.NewRuntime(ctx, cfg, proxy.RuntimeOptions{Log: s.logger})
+	rt, err := proxy.NewRuntime(ctx, cfg, proxy.RuntimeOptions{Log: s.logger, OwnTests: true})
 	if err != nil {
 		return result, err
 	}

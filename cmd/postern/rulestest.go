@@ -20,7 +20,8 @@ var rulesTestCommand = &command{
 	args:    "[-config FILE] [-no-packs] [-run PATTERN] [-v] [-json] [-junit FILE] [FILE...]",
 	summary: "run the tests that stand in the rule files",
 	help: `
-Runs the tests of the configured rule files and packs, the same that postern check and a reload run. With FILE, which is a rule
+Runs the tests of the configured rule files and packs, the same that postern check runs; a start and a reload
+run those of the files only, as packs are part of the program. With FILE, which is a rule
 file or a folder of them, these stand in for the configured rule files, and only their tests are run; the packs of the
 configuration stay in force beside them, as their lists and symbols may be asked for.
 

@@ -66,7 +66,7 @@ func (c *call) prepareService(ctx context.Context, cfg *proxy.Config, path strin
 	}
 	handler := proxy.NewLogSwitch(logger.Handler())
 	svc := &service{path: path, file: file, logger: slog.New(handler), log: handler, system: newNotifier(), cfg: cfg.Log, out: out}
-	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{Log: svc.logger})
+	rt, err := c.build(ctx, cfg, proxy.RuntimeOptions{Log: svc.logger, OwnTests: true})
 	if err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
