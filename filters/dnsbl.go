@@ -26,6 +26,9 @@ type DNSBLAnswer struct {
 	Score  Score
 	Parked string // why the list is not believed for now; "" for nothing
 	Err    error  // the look-up failed
+	Took   time.Duration
+
+	untested bool // Err says that the list could not be tested
 }
 
 // DNSBLKey is the fact of the check of the client's address.

@@ -68,15 +68,23 @@ type dnsblList struct {
 // ask looks an entry up: a domain, or an address as dnsblEntry writes it.
 func (l *dnsblList) ask(ctx context.Context, r dns.Lookuper, entry string, now time.Time, log *slog.Logger) DNSBLAnswer {
 	answer := DNSBLAnswer{Zone: l.cfg.Zone, Entry: entry, Parked: l.parkedFor(now)}
-	if answer.Parked != "" {
-		return answer
+	if answer.Parked == "" {
+		l.lookUp(ctx, &answer, r, now, log)
 	}
+	noteList(ctx, answer)
+	return answer
+}
+
+// lookUp puts the question of an answer.
+func (l *dnsblList) lookUp(ctx context.Context, answer *DNSBLAnswer, r dns.Lookuper, now time.Time, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
 	var tested sync.WaitGroup
 	// A client that goes away does not end the test that it happened to begin.
 	tested.Go(func() { l.ensureTested(ctx, context.WithoutCancel(ctx), r, now, log) })
-	codes, err := r.A(ctx, entry+"."+l.cfg.Zone)
+	started := time.Now()
+	codes, err := r.A(ctx, answer.Entry+"."+l.cfg.Zone)
+	answer.Took = time.Since(started)
 	tested.Wait()
 	for _, code := range codes {
 		if why := l.misanswer(code); why != "" {
@@ -86,18 +94,15 @@ func (l *dnsblList) ask(ctx context.Context, r dns.Lookuper, entry string, now t
 	answer.Parked = l.parkedFor(now)
 	switch {
 	case answer.Parked != "" || dns.IsVoid(err):
-		return answer
 	case err != nil:
 		answer.Err = fmt.Errorf("%s: %w", l.cfg.Zone, err)
-		return answer
 	case !l.tested():
-		answer.Err = fmt.Errorf("%s: it could not be tested for now, and so is not believed", l.cfg.Zone)
-		return answer
+		answer.Err, answer.untested = fmt.Errorf("%s: it could not be tested for now, and so is not believed", l.cfg.Zone), true
+	default:
+		slices.SortFunc(codes, netip.Addr.Compare)
+		answer.Codes = codes
+		answer.Score = l.cfg.score(codes)
 	}
-	slices.SortFunc(codes, netip.Addr.Compare)
-	answer.Codes = codes
-	answer.Score = l.cfg.score(codes)
-	return answer
 }
 
 // park leaves the list alone for a while. It is logged once.

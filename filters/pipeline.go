@@ -133,6 +133,7 @@ type Run struct {
 	now   func() time.Time
 	stats dns.Stats
 	told  DNSCost // of stats, by Spent
+	lists listCosts
 	in    Input
 	tasks []*task // by stage; nil: not started, or does not judge this client
 
@@ -151,7 +152,7 @@ type scopeContext struct {
 // yet (a relay's, whose Received field has still to come); Client is then called later. The clock is for checks that ask for the time.
 func (p *Pipeline) Start(ctx context.Context, client *Client, now func() time.Time) *Run {
 	r := &Run{p: p, now: now, tasks: make([]*task, len(p.stages))}
-	ctx = dns.WithStats(ctx, &r.stats)
+	ctx = context.WithValue(dns.WithStats(ctx, &r.stats), listCostsKey{}, &r.lists)
 	r.root = ctx
 	r.open(PerClient)
 	if client != nil {
@@ -210,11 +211,15 @@ type DNSCost struct {
 	Waited  time.Duration // in which at least one look-up waited for an answer
 	Lookups int           // records that were asked for
 	Queries int           // those of them that the cache could not answer
+	Lists   []ListCost    // by zone, each once
 }
 
 // Plus adds what another run cost.
 func (c DNSCost) Plus(other DNSCost) DNSCost {
-	return DNSCost{Waited: c.Waited + other.Waited, Lookups: c.Lookups + other.Lookups, Queries: c.Queries + other.Queries}
+	return DNSCost{
+		Waited: c.Waited + other.Waited, Lookups: c.Lookups + other.Lookups, Queries: c.Queries + other.Queries,
+		Lists: mergedLists(c.Lists, other.Lists),
+	}
 }
 
 // Spent tells what the checks asked of DNS since it was last told. The first message of a connection is charged with
@@ -225,6 +230,7 @@ func (r *Run) Spent() DNSCost {
 		Waited: total.Waited - r.told.Waited, Lookups: total.Lookups - r.told.Lookups, Queries: total.Queries - r.told.Queries,
 	}
 	r.told = total
+	spent.Lists = r.lists.take()
 	return spent
 }
 

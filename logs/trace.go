@@ -51,6 +51,7 @@ type Message struct {
 	MS        int64     `json:"ms_total"`
 	Aborted   string    `json:"aborted,omitempty"`
 	Again     string    `json:"redelivery,omitempty"` // served, in_doubt
+	Lists     string    `json:"dns_lists,omitempty"`
 	Errors    string    `json:"errors,omitempty"`
 	Attempt   int       `json:"attempt"` // of the same message, from 1 on
 	Session   *Session  `json:"session,omitempty"`
@@ -119,7 +120,7 @@ func (t *Tracer) message(r *Record) {
 		By: r.Get("by"), Code: r.Get("code"), ECode: r.Get("ecode"), Score: r.Get("score"), Limit: r.Get("limit"), Rules: r.Get("rules"),
 		Shadow: r.Get("shadow"), SPF: r.Get("spf"), DKIM: r.Get("dkim"), DMARC: r.Get("dmarc"), Policy: r.Get("dmarc_policy"),
 		Override: r.Get("dmarc_override"), TLS: r.Get("tls"), RDNS: r.Get("rdns"), Upstream: r.Get("upstream"), Answer: r.Get("upstream_reply"),
-		MS: r.Int("ms_total"), Aborted: r.Get("aborted"), Again: r.Get("redelivery"), Errors: r.Get("errors"),
+		MS: r.Int("ms_total"), Aborted: r.Get("aborted"), Again: r.Get("redelivery"), Lists: r.Get("dns_lists"), Errors: r.Get("errors"),
 	})
 }
 
@@ -265,6 +266,9 @@ func (m *Message) tell(b *strings.Builder, printable func(string) string) {
 	if m.SPF+m.DKIM+m.DMARC != "" {
 		line("SPF %s, DKIM %s, DMARC %s%s", orNothing(m.SPF), orNothing(m.DKIM), orNothing(m.DMARC), m.policy())
 	}
+	if lists := m.lists(); lists != "" {
+		line("DNS lists: %s", printable(lists))
+	}
 	if m.Rules != "" {
 		line("%s points: %s", m.Score, apart(m.Rules))
 	}
@@ -304,6 +308,22 @@ func (m *Message) policy() string {
 		return " (the domain asks for: " + m.Policy + ")"
 	}
 	return ""
+}
+
+// lists says what DNS lists answered, those that have nothing against the message at last, without their time.
+func (m *Message) lists() string {
+	var told, clean []string
+	for l := range ListLookups(m.Lists) {
+		if l.Result == "clean" {
+			clean = append(clean, l.Zone)
+			continue
+		}
+		told = append(told, fmt.Sprintf("%s %s (%d ms)", l.Zone, l.Result, l.Took.Milliseconds()))
+	}
+	if len(clean) > 0 {
+		told = append(told, "not on "+strings.Join(clean, ", "))
+	}
+	return strings.Join(told, ", ")
 }
 
 // outcome says what was done, and why.

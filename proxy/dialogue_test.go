@@ -158,6 +158,7 @@ var masks = []struct {
 	{regexp.MustCompile(`(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} 20\d\d \d\d:\d\d:\d\d [+-]\d{4}`), "DATE"},
 	{regexp.MustCompile(`bytes_(in|out)=\d+`), "bytes_$1=N"},
 	{regexp.MustCompile(`dns_(\w+)=\d+`), "dns_$1=N"},
+	{regexp.MustCompile(`:\d+:(clean|listed|parked|timeout|servfail|refused|failed)\b`), ":N:$1"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
 	{regexp.MustCompile(`maildir:\S+`), "maildir:FOLDER"},
 	{regexp.MustCompile(`\d+\.M\d+P\d+Q\d+\.\S+?mx\.example\.org`), "FILE"},

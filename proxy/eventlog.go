@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -94,6 +95,7 @@ func (s *session) messageLine(tx *transaction) []slog.Attr {
 	line.add("ms_upstream", milliseconds(tx.upstreamTook))
 	line.add("dns_lookups", slog.IntValue(tx.dns.Lookups))
 	line.add("dns_queries", slog.IntValue(tx.dns.Queries))
+	line.optional("dns_lists", listCosts(tx.dns.Lists))
 	line.optional("aborted", tx.aborted)
 	line.optional("redelivery", tx.redelivery())
 	line.optional("warn", s.warning())
@@ -208,6 +210,20 @@ func findingList(findings []filters.Finding, shadow bool) string {
 		b.WriteString(f.Score.String())
 	}
 	return b.String()
+}
+
+// listCosts is what each DNS list that was asked came to: zone:milliseconds:result.
+func listCosts(lists []filters.ListCost) string {
+	var b []byte
+	for i, l := range lists {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(b, l.Zone...), ':')
+		b = strconv.AppendInt(b, l.Took.Milliseconds(), 10)
+		b = append(append(b, ':'), l.Result...)
+	}
+	return string(b)
 }
 
 // override is why a DMARC failure is not held against a message; "" for nothing. It is named even where it weighs nothing.

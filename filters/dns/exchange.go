@@ -99,7 +99,7 @@ func (x *exchange) timedOut(ctx context.Context, errs failures) error {
 	}
 	for i, s := range x.tries {
 		if !x.over[i] && !slices.Contains(x.tries[:i], s) {
-			errs = append(errs, fmt.Errorf("%s: no answer within %v", s.addr, x.r.cfg.Timeout))
+			errs = append(errs, fmt.Errorf("%s: %w within %v", s.addr, errSilent, x.r.cfg.Timeout))
 		}
 	}
 	return errs
