@@ -60,8 +60,12 @@ func (s *session) messageLine(tx *transaction) []slog.Attr {
 	line.text("action", tx.actionName())
 	line.text("ip", addrString(s.judgedIP(tx)))
 	line.text("id", tx.id)
-	line.add("code", slog.IntValue(tx.reply.Code))
-	line.text("ecode", tx.reply.Enhanced)
+	var heard reply // none by who was gone
+	if tx.aborted == "" {
+		heard = tx.reply
+	}
+	line.add("code", slog.IntValue(heard.Code))
+	line.text("ecode", heard.Enhanced)
 	line.text("by", v.By)
 	line.add("score", points(v.Score))
 	line.add("limit", points(v.Limit))

@@ -302,7 +302,8 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	tx.note(err)
 	if r.Code/100 == 5 {
 		if s.unknown++; s.unknown > tx.rt.Config.Limits.Unknown {
-			return withID(refuse(r.by, 421, "4.7.0", "Too many recipients were refused, closing the connection"), tx.id).err()
+			tx.lastRefusal = withID(refuse(r.by, 421, "4.7.0", "Too many recipients were refused, closing the connection"), tx.id)
+			return tx.lastRefusal.err()
 		}
 	}
 	return r.err()

@@ -69,6 +69,7 @@ func (tx *transaction) abandon(reason string) {
 		verdict := tx.verdict
 		tx.refuse(tx.lastRefusal)
 		if verdict.By == tx.lastRefusal.by && verdict.By != "" {
+			verdict.Action = tx.verdict.Action
 			tx.verdict = verdict
 		}
 		return
