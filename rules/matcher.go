@@ -10,12 +10,15 @@ import (
 // A matcher answers for all expressions and words that rules look for in one source, seen through one view: each value
 // is read once for all of them, when the first is asked.
 type matcher struct {
-	builder match.Builder
+	builder match.Builder // empty once the set is built: it holds the trees of all expressions
 	set     *match.Set
 }
 
 // build makes the matcher ready, after the last rule.
-func (m *matcher) build() { m.set = m.builder.Build() }
+func (m *matcher) build() {
+	m.set = m.builder.Build()
+	m.builder = match.Builder{}
+}
 
 // words adds words and returns their number.
 func (m *matcher) words(words []string, at match.Place, exact bool) int {
@@ -59,7 +62,7 @@ func (p *matchesPred) match(_ *state, _ *itemState, s *valueSet, i int) Truth {
 func (p *matchesPred) find(_ *state, s *valueSet, i int) found {
 	scan := s.scan(p.matcher, i)
 	for k, n := range p.numbers {
-		if loc := scan.Find(n, p.patterns[k].re); loc != nil {
+		if loc := scan.Find(n, p.patterns[k].re()); loc != nil {
 			return found{text: s.values[i][loc[0]:loc[1]], from: loc[0], to: loc[1]}
 		}
 	}

@@ -99,7 +99,7 @@ func newPlan(set *Set) plan {
 		}
 	}
 	for at, numbers := range byPattern {
-		w := watched{sourceAt: at, rules: make([][]int32, set.sources[at.scope][at.src].matcher.builder.Len())}
+		w := watched{sourceAt: at, rules: make([][]int32, set.sources[at.scope][at.src].matcher.set.Len())}
 		for n, list := range numbers {
 			w.rules[n] = list
 			w.all = append(w.all, list...)

@@ -98,7 +98,7 @@ func (p *parser) patterns(pred *predExpr, t *testExpr, n *strict.Node) bool {
 			p.Addf(item.Pos(), "bad regular expression %s: %s (expected RE2 syntax)", quoteShort(source), regexpProblem(err))
 			continue
 		}
-		if compiled.re.MatchString("") {
+		if compiled.empty {
 			p.warnf(item.Pos(), "the expression %s matches everything, an empty text too", quoteShort(source))
 		}
 		compiled.pos = item.Pos()

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -216,7 +217,8 @@ type pattern struct {
 	source string
 	expr   string // as it is compiled
 	pos    Pos
-	re     *regexp.Regexp
+	empty  bool                  // it matches an empty text
+	re     func() *regexp.Regexp // compiled when first asked for: only what was found needs it, and it is large
 }
 
 // compilePattern compiles an expression for a view. The skeleton of a text has no i, so that of the expression must not
@@ -238,7 +240,7 @@ func compilePattern(source string, v view, exact bool) (pattern, error) {
 	if err != nil {
 		return pattern{}, err
 	}
-	return pattern{source: source, expr: expr, re: re}, nil
+	return pattern{source: source, expr: expr, empty: re.MatchString(""), re: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })}, nil
 }
 
 func skeletonPattern(re *syntax.Regexp) {

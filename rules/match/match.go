@@ -78,9 +78,6 @@ func (b *Builder) add(expr string, ways ...*syntax.Regexp) int {
 	return len(b.patterns) - 1
 }
 
-// Len returns how many patterns were added.
-func (b *Builder) Len() int { return len(b.patterns) }
-
 // A Set is patterns ready to be matched. Any number of goroutines may use it.
 type Set struct {
 	patterns []patternInfo
@@ -102,6 +99,9 @@ type report struct {
 	chain   int32 // -1: the pattern matches
 	segment int32
 }
+
+// Len returns how many patterns there are.
+func (s *Set) Len() int { return len(s.patterns) }
 
 // A Scan is what a Set found in a text. It is for one goroutine at a time.
 type Scan struct {
