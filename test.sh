@@ -25,7 +25,7 @@ targets=()
 for arg in "$@"; do
 	case $arg in
 	-short) mode=short; flags+=(-short) ;;
-	-full) mode=full; export POSTERN_FULL=1 ;;
+	-full) mode=full; export POSTERN_FULL=1; packages_debian+=(debootstrap buildah) ;;
 	-h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
 	./*) targets+=("$arg") ;;
 	*) flags+=("$arg") ;;

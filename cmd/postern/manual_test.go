@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -75,48 +74,6 @@ func TestOtherCompletions(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("fish does not offer %s: %s", want, out)
 		}
-	}
-}
-
-// The package's scripts are shell. With POSTERN_FULL=1 the package is built, twice the same, and has what it should.
-func TestPackage(t *testing.T) {
-	peertest.Need(t, "bash", "dpkg-deb")
-	folder := filepath.Join("..", "..", "packaging")
-	runIn(t, folder, "bash", "-n", "build.sh")
-	for _, script := range []string{"postinst", "prerm", "postrm"} {
-		runIn(t, folder, "sh", "-n", script)
-	}
-	if !full() {
-		return
-	}
-	var sums []string
-	var dir string
-	for range 2 {
-		dir = t.TempDir()
-		cmd := exec.CommandContext(t.Context(), "./build.sh", dir, "1.2.3")
-		cmd.Dir, cmd.Env = folder, append(os.Environ(), "SOURCE_DATE_EPOCH=1000000000")
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		sum, err := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		sums = append(sums, string(sum))
-	}
-	if sums[0] != sums[1] || strings.Count(sums[0], "\n") != 4 {
-		t.Errorf("two builds have the sums\n%s%s", sums[0], sums[1])
-	}
-	root := t.TempDir()
-	runIn(t, dir, "dpkg-deb", "-x", "postern_1.2.3_amd64.deb", root)
-	for _, file := range []string{"lib/systemd/system/postern.service", "usr/share/man/man1/postern.1.gz", "usr/share/doc/postern/quickstart.md", "etc/logrotate.d/postern"} {
-		if _, err := os.Stat(filepath.Join(root, file)); err != nil {
-			t.Error(err)
-		}
-	}
-	if info := runIn(t, dir, "dpkg-deb", "-I", "postern_1.2.3_arm64.deb"); !strings.Contains(info, "Architecture: arm64") {
-		t.Errorf("the package for arm64 says\n%s", info)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -51,9 +50,14 @@ func spawn(t *testing.T, dir string, args ...string) *process {
 // spawnAs is spawn for another program, which gets files from descriptor 3 on.
 func spawnAs(t *testing.T, dir string, files []*os.File, program string, args ...string) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.ExtraFiles = dir, files
+	return spawnCommand(t, cmd)
+}
+
+// spawnCommand starts a command, and reads its standard error.
+func spawnCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +65,9 @@ func spawnAs(t *testing.T, dir string, files []*os.File, program string, args ..
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: cmd, dir: dir, lines: make(chan string, 1000), exited: make(chan error, 1)}
+	kill := func() { _ = cmd.Process.Kill() } // it may have ended
+	limit := time.AfterFunc(patience, kill)
+	p := &process{t: t, cmd: cmd, dir: cmd.Dir, lines: make(chan string, 1000), exited: make(chan error, 1)}
 	go func() {
 		in := bufio.NewScanner(stderr)
 		for in.Scan() {
@@ -71,7 +77,8 @@ func spawnAs(t *testing.T, dir string, files []*os.File, program string, args ..
 		p.exited <- cmd.Wait()
 	}()
 	t.Cleanup(func() {
-		cancel()
+		limit.Stop()
+		kill()
 		for range p.lines {
 		}
 		select {

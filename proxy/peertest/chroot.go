@@ -60,19 +60,26 @@ func newRoot(t testing.TB, name string, accounts []account) string {
 	writeFile(t, filepath.Join(root, "etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files\n")
 	writeFile(t, filepath.Join(root, "etc/hosts"), "127.0.0.1 localhost\n")
 	writeFile(t, filepath.Join(root, "etc/resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+	makeDevices(t, root)
+	return root
+}
+
+// makeDevices makes those that every program may ask for.
+func makeDevices(t testing.TB, root string) {
+	t.Helper()
+	makeDir(t, filepath.Join(root, "dev"), 0o755, 0)
 	for _, dev := range []struct {
 		name         string
 		major, minor int
 	}{{"null", 1, 3}, {"zero", 1, 5}, {"random", 1, 8}, {"urandom", 1, 9}} {
 		path := filepath.Join(root, "dev", dev.name)
 		if err := syscall.Mknod(path, syscall.S_IFCHR|0o666, dev.major<<8|dev.minor); err != nil {
-			t.Fatalf("make the device %s for %s: %v", dev.name, name, err)
+			t.Fatalf("make the device %s below %s: %v", dev.name, root, err)
 		}
 		if err := os.Chmod(path, 0o666); err != nil {
 			t.Fatalf("open the device %s: %v", dev.name, err)
 		}
 	}
-	return root
 }
 
 // copyFile puts a file of the test where the server finds it.
