@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -42,7 +44,14 @@ func runManual(ctx context.Context, c *call) int {
 type manualEntry struct {
 	name, summary, help string
 	flags               []string // with the hyphen
+	valued              []string // those of them that a value follows
+	words               []string // that the usage offers for the first argument, such as man|bash|zsh|fish
 }
+
+var (
+	plainWords = regexp.MustCompile(`^[a-z]+(\|[a-z]+)+`)
+	flagLine   = regexp.MustCompile(`^  (-\S+)( [A-Za-z]\S*)?(?:  |$)`)
+)
 
 // manualEntries asks every command for its help, so that nothing is said twice.
 func manualEntries(ctx context.Context) []manualEntry {
@@ -50,13 +59,23 @@ func manualEntries(ctx context.Context) []manualEntry {
 	for _, cmd := range commands() {
 		for _, one := range append([]*command{cmd}, cmd.verbs...) {
 			e := manualEntry{name: one.name, summary: one.summary}
+			if m := plainWords.FindStringSubmatch(one.args); m != nil {
+				e.words = strings.Split(m[0], "|")
+			} else if len(one.verbs) == 0 && strings.Contains(one.args, " | ") && one.args[0] >= 'a' && one.args[0] <= 'z' {
+				for _, way := range strings.Split(one.args, " | ") {
+					e.words = append(e.words, strings.Fields(way)[0])
+				}
+			}
 			var out bytes.Buffer
 			run(ctx, append(strings.Fields(one.name), "--help"), strings.NewReader(""), &out, io.Discard)
 			e.help = out.String()
 			if _, flags, found := strings.Cut(e.help, "\nFlags:\n"); found {
 				for line := range strings.Lines(flags) {
-					if name, _, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasPrefix(name, "-") {
-						e.flags = append(e.flags, name)
+					if m := flagLine.FindStringSubmatch(line); m != nil {
+						e.flags = append(e.flags, m[1])
+						if m[2] != "" {
+							e.valued = append(e.valued, m[1])
+						}
 					}
 				}
 			}
@@ -80,7 +99,7 @@ func roff(s string) string {
 }
 
 func manPage(w io.Writer, all []manualEntry) {
-	fmt.Fprint(w, ".TH POSTERN 1\n.SH NAME\npostern \\- a spam-filtering SMTP proxy\n.SH SYNOPSIS\n.B postern\n.I COMMAND\n[flags]\n.SH COMMANDS\n")
+	fmt.Fprint(w, ".TH POSTERN 1 \"\" Postern\n.SH NAME\npostern \\- a spam-filtering SMTP proxy\n.SH SYNOPSIS\n.B postern\n.I COMMAND\n[flags]\n.SH COMMANDS\n")
 	for _, e := range all {
 		fmt.Fprintf(w, ".SS postern %s\n%s.\n.PP\n.nf\n%s.fi\n", roff(e.name), roff(e.summary), roff(e.help))
 	}
@@ -95,10 +114,22 @@ func words(all []manualEntry, name string) []string {
 			list = append(list, verb)
 		}
 		if e.name == name {
+			list = append(list, e.words...)
 			list = append(list, e.flags...)
 		}
 	}
 	return list
+}
+
+// withVerbs are the commands that have verbs, as a pattern of the shells.
+func withVerbs(all []manualEntry) string {
+	var list []string
+	for _, e := range all {
+		if name, _, isVerb := strings.Cut(e.name, " "); isVerb && !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, "|")
 }
 
 func topLevel(all []manualEntry) []string {
@@ -111,11 +142,11 @@ func topLevel(all []manualEntry) []string {
 	return list
 }
 
-// caseLines are the arms of a shell's case: the words typed so far, and what may follow.
+// caseLines are the arms of a shell's case: the words typed so far, what may follow, and which flags a value follows.
 func caseLines(w io.Writer, all []manualEntry) {
 	for _, e := range all {
 		if list := words(all, e.name); len(list) > 0 {
-			fmt.Fprintf(w, "    %q) words=%q ;;\n", e.name, strings.Join(list, " "))
+			fmt.Fprintf(w, "    %q) list=%q valued=%q ;;\n", e.name, strings.Join(list, " "), " "+strings.Join(e.valued, " ")+" ")
 		}
 	}
 }
@@ -123,29 +154,54 @@ func caseLines(w io.Writer, all []manualEntry) {
 func bashCompletion(w io.Writer, all []manualEntry) {
 	fmt.Fprintf(w, `# bash completion for postern
 _postern() {
-  local cur=${COMP_WORDS[COMP_CWORD]} words="" command="${COMP_WORDS[1]}"
+  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} list="" valued="" command="${COMP_WORDS[1]}"
   COMPREPLY=()
+  compopt -o filenames 2>/dev/null
   if [ "$COMP_CWORD" -eq 1 ]; then
     COMPREPLY=($(compgen -W %q -- "$cur"))
     return
   fi
-  [ "$COMP_CWORD" -gt 2 ] && [[ ${COMP_WORDS[2]} != -* ]] && case "$command" in rules|logs|quarantine) command="$command ${COMP_WORDS[2]}" ;; esac
+  [ "$COMP_CWORD" -gt 2 ] && [[ ${COMP_WORDS[2]} != -* ]] && case "$command" in %s) command="$command ${COMP_WORDS[2]}" ;; esac
   case "$command" in
-`, strings.Join(topLevel(all), " "))
+`, strings.Join(topLevel(all), " "), withVerbs(all))
 	caseLines(w, all)
-	fmt.Fprint(w, "  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n  [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"$cur\"))\n}\ncomplete -F _postern postern\n")
+	fmt.Fprint(w, `  esac
+  [[ $valued == *" $prev "* ]] || COMPREPLY=($(compgen -W "$list" -- "$cur"))
+  [ ${#COMPREPLY[@]} -gt 0 ] || mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+}
+complete -F _postern postern
+`)
 }
 
+// zshCompletion works where zsh loads it by itself, as the function _postern, and where it is read by source.
 func zshCompletion(w io.Writer, all []manualEntry) {
-	fmt.Fprint(w, "#compdef postern\n_postern_complete() {\n  local list=\"\" name=\"$words[2]\"\n  if (( CURRENT == 2 )); then\n")
-	fmt.Fprintf(w, "    compadd -- %s\n    return\n  fi\n", strings.Join(topLevel(all), " "))
-	fmt.Fprint(w, "  if (( CURRENT > 3 )) && [[ $words[3] != -* ]]; then\n    case $name in rules|logs|quarantine) name=\"$name $words[3]\" ;; esac\n  fi\n  case $name in\n")
-	for _, e := range all {
-		if list := words(all, e.name); len(list) > 0 {
-			fmt.Fprintf(w, "    %q) list=%q ;;\n", e.name, strings.Join(list, " "))
-		}
-	}
-	fmt.Fprint(w, "  esac\n  compadd -- ${=list}\n  _files\n}\n(( $+functions[compdef] )) && compdef _postern_complete postern\n")
+	fmt.Fprintf(w, `#compdef postern
+_postern() {
+  local list="" valued="" name="$words[2]"
+  if (( CURRENT == 2 )); then
+    compadd -- %s
+    return
+  fi
+  if (( CURRENT > 3 )) && [[ $words[3] != -* ]]; then
+    case $name in %s) name="$name $words[3]" ;; esac
+  fi
+  case $name in
+`, strings.Join(topLevel(all), " "), withVerbs(all))
+	caseLines(w, all)
+	fmt.Fprint(w, `  esac
+  if [[ $valued == *" $words[CURRENT-1] "* ]]; then
+    _files
+    return
+  fi
+  compadd -- ${=list}
+  [[ $PREFIX == -* ]] || _files
+}
+if [ "$funcstack[1]" = _postern ]; then
+  _postern "$@"
+else
+  compdef _postern postern
+fi
+`)
 }
 
 func fishCompletion(w io.Writer, all []manualEntry) {
@@ -160,8 +216,15 @@ func fishCompletion(w io.Writer, all []manualEntry) {
 		} else {
 			fmt.Fprintf(w, "complete -c postern -n __fish_use_subcommand -a %s -d '%s'\n", name, summary)
 		}
+		for _, word := range e.words {
+			fmt.Fprintf(w, "complete -c postern -n '%s' -a %s\n", within, word)
+		}
 		for _, f := range e.flags {
-			fmt.Fprintf(w, "complete -c postern -n '%s' -o %s\n", within, strings.TrimPrefix(f, "-"))
+			value := ""
+			if slices.Contains(e.valued, f) {
+				value = " -r" // a file or another word follows
+			}
+			fmt.Fprintf(w, "complete -c postern -n '%s' -o %s%s\n", within, strings.TrimPrefix(f, "-"), value)
 		}
 	}
 }

@@ -48,23 +48,39 @@ func TestBashCompletion(t *testing.T) {
 		{typed: "rules ba", want: "backtest"},
 		{typed: "serve -con", want: "-config"},
 		{typed: "logs report -ht", want: "-html"},
+		{typed: "manual zs", want: "zsh"},
+		{typed: "quarantine rel", want: "release"},
+		{typed: "check -config site", want: "site one.yaml"}, // a file, after a flag that takes one
 	} {
 		words := append([]string{"postern"}, strings.Fields(tt.typed)...)
 		script := `. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _postern; printf '%s\n' "${COMPREPLY[@]}"`
-		out := runIn(t, t.TempDir(), "bash", append([]string{"-c", script, path}, words...)...)
+		out := runIn(t, folder(t, map[string]string{"site one.yaml": ""}), "bash", append([]string{"-c", script, path}, words...)...)
 		if strings.TrimSpace(out) != tt.want {
 			t.Errorf("%s is completed to %q, expected %s", tt.typed, out, tt.want)
 		}
 	}
 }
 
-// zsh and fish take their files, and fish offers what it should.
+// zsh completes from its first Tab on, where it loads the file by itself; fish offers what it should.
 func TestOtherCompletions(t *testing.T) {
 	peertest.Need(t, "zsh", "fish")
 	path, text := manualOf(t, "zsh")
 	runIn(t, t.TempDir(), "zsh", "-n", path)
-	if !strings.HasPrefix(text, "#compdef postern\n") {
-		t.Errorf("zsh does not know whom to complete:\n%.80s", text)
+	functions := folder(t, map[string]string{"_postern": text})
+	// A terminal of its own, in which a line is typed: the completed line shows up when it is run as a comment.
+	script := `zmodload zsh/zpty
+zpty shell "PS1= PS2= TERM=dumb zsh -f -i"
+zpty -w shell 'fpath=($1 $fpath); autoload -Uz compinit; compinit -D; postern() { print -r -- "ran: $*" ; }; unsetopt beep list_beep prompt_cr prompt_sp; print REA''DY'
+zpty -r -m shell seen '*READY*'
+zpty -w -n shell $2$'\t\n'
+zpty -r -m shell seen $'*ran: *\n*'
+print -r -- $seen
+zpty -d shell`
+	script = strings.Replace(script, "($1 ", "("+functions+" ", 1)
+	for typed, want := range map[string]string{"postern ini": "ran: init", "postern rules ba": "ran: rules backtest", "postern manual zs": "ran: manual zsh"} {
+		if out := runIn(t, t.TempDir(), "zsh", "-f", "-c", script, "zsh", functions, typed); !strings.Contains(out, want) {
+			t.Errorf("zsh completes %q to %q, expected %s", typed, out, want)
+		}
 	}
 	path, _ = manualOf(t, "fish")
 	runIn(t, t.TempDir(), "fish", "-n", path)
