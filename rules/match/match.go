@@ -140,7 +140,11 @@ func (s *Set) ScanInto(r *Scan, text string) {
 	}
 	o := observers.Get().(*observer)
 	o.begin(r)
-	for _, a := range s.groups {
+	groups := s.groups
+	for ; len(groups) > 1; groups = groups[2:] {
+		runPair(groups[0], groups[1], text, o)
+	}
+	for _, a := range groups {
 		a.run(text, 0, len(text), kindBegin, o)
 	}
 	o.end()
