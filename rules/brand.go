@@ -190,22 +190,27 @@ func (st *state) headerBrand(src source) []string {
 	for _, field := range src.fields() {
 		if src.part == "text_brand" {
 			for _, v := range st.subject.Header(field, "decoded").Values {
-				found.add(x.inText(v, false))
+				found.add(st.named(v, false))
 			}
 			continue
 		}
 		for _, m := range st.subject.Mailboxes(field) {
 			switch src.part {
 			case "name_brand", "name_brand_by":
-				found.add(x.inText(m.Name, true).notOf(x.owners(m.Domain)))
+				found.add(st.named(m.Name, true).notOf(x.owners(m.Domain)))
 			case "local_brand":
-				found.add(x.inText(m.Local, true).notOf(x.owners(m.Domain)))
+				found.add(st.named(m.Local, true).notOf(x.owners(m.Domain)))
 			default:
 				found.add(st.domainBrand(m.Domain, m.OrgDomain))
 			}
 		}
 	}
 	return found.answer(x, strings.HasSuffix(src.part, "_by"))
+}
+
+// named are the brands that a text names.
+func (st *state) named(text string, inside bool) claims {
+	return st.set.brands.inText(text, skeletonView(text), inside, &st.squashed)
 }
 
 // domainBrand is what a domain looks like, found out once a message.
@@ -229,7 +234,7 @@ func (st *state) linkBrand(it *itemState, part string) []string {
 	}
 	host := first(it.item.Part("host"))
 	if part == "shown_brand" {
-		return x.inText(first(it.item.Part("shown")), true).notOf(x.owners(host)).answer(x, false)
+		return st.named(first(it.item.Part("shown")), true).notOf(x.owners(host)).answer(x, false)
 	}
 	return st.domainBrand(host, first(it.item.Part("org_domain"))).answer(x, part == "brand_by")
 }
@@ -263,7 +268,11 @@ func (st *state) brand(part string) Answer {
 		}
 	case "text":
 		text := st.subject.Body("text")
-		found.add(x.inText(text[:min(len(text), maxBrandText)], false))
+		if i := st.set.bodyLook; i >= 0 && len(text) <= maxBrandText {
+			found.add(x.inText(text, st.values(ofMessage, i, nil).values[0], false, &st.squashed))
+		} else {
+			found.add(st.named(text[:min(len(text), maxBrandText)], false))
+		}
 	}
 	a.Values = found.answer(x, false)
 	return a

@@ -20,6 +20,7 @@ type brandIndex struct {
 	domains map[string][]int32     // the brands whose own domain it is
 	keys    map[string]*brandKey   // by what a name looks like
 	heads   map[[3]byte][]int      // the lengths of the keys that begin so
+	maybe   [1 << 9]uint64         // by a hash of them, whether there may be such heads
 	near    map[string][]*brandKey // keys, and keys without one of their letters
 }
 
@@ -83,6 +84,8 @@ func (x *brandIndex) key(name string) *brandKey {
 		x.keys[look] = k
 		head := [3]byte([]byte(look[:3]))
 		x.heads[head] = addOnce(x.heads[head], len(look))
+		word, bit := headBit(look[0], look[1], look[2])
+		x.maybe[word] |= bit
 		if len(look) >= minEdit && isASCII(look) {
 			x.near[look] = addOnce(x.near[look], k)
 			for i := range len(look) {
@@ -95,6 +98,12 @@ func (x *brandIndex) key(name string) *brandKey {
 	k.plain = addOnce(k.plain, plainLetters(name))
 	k.plain = addOnce(k.plain, plainLetters(withoutAccents(name))) // as many write it who have no such keys
 	return k
+}
+
+// headBit is where the bit of a head stands.
+func headBit(a, b, c byte) (word int, bit uint64) {
+	h := uint32(a)<<10 ^ uint32(b)<<5 ^ uint32(c)
+	return int(h >> 6 & (1<<9 - 1)), 1 << (h & 63)
 }
 
 func (x *brandIndex) any() bool { return x != nil && len(x.brands) > 0 }
@@ -153,12 +162,12 @@ func (c claims) answer(x *brandIndex, how bool) []string {
 // maxClaims bounds what is found in one text.
 const maxClaims = 32
 
-// inText finds the brands that a text names; inside says that a piece of a longer word will do.
-func (x *brandIndex) inText(text string, inside bool) claims {
+// inText finds the brands that a text names; inside says that a piece of a longer word will do. s has room for the text.
+func (x *brandIndex) inText(text, look string, inside bool, s *squashed) claims {
 	if !x.any() || text == "" {
 		return nil
 	}
-	s := squash(skeletonView(text))
+	s.read(look)
 	plain := ""
 	var found claims
 	x.scan(s, inside, func(k *brandKey, from, to int) bool {
@@ -325,10 +334,13 @@ func isOneEdit(a []byte, b string) bool {
 }
 
 // scan calls fn for each key in a text, until it returns false.
-func (x *brandIndex) scan(s squashed, inside bool, fn func(k *brandKey, from, to int) bool) {
+func (x *brandIndex) scan(s *squashed, inside bool, fn func(k *brandKey, from, to int) bool) {
 	for from := 0; from+minBrandKey <= len(s.text); from++ {
 		if !inside && s.text[from] < utf8.RuneSelf && from > 0 && s.wordOf[from-1] == s.wordOf[from] {
 			continue // a word that is written with spaces around it begins at its beginning
+		}
+		if word, bit := headBit(s.text[from], s.text[from+1], s.text[from+2]); x.maybe[word]&bit == 0 {
+			continue
 		}
 		lengths := x.heads[[3]byte(s.text[from:from+3])]
 		for _, n := range lengths {
@@ -345,7 +357,7 @@ func (x *brandIndex) scan(s squashed, inside bool, fn func(k *brandKey, from, to
 }
 
 // fits reports whether what stands there is the key, and not a piece of other words.
-func (k *brandKey) fits(s squashed, from, to int, inside bool) bool {
+func (k *brandKey) fits(s *squashed, from, to int, inside bool) bool {
 	span := s.span(from, to)
 	switch {
 	case k.spaceless:
@@ -364,8 +376,15 @@ type squashed struct {
 }
 
 // squash leaves out of a text in the view skeleton what is no letter or digit.
-func squash(skeleton string) squashed {
-	s := squashed{text: make([]byte, 0, len(skeleton)), wordOf: make([]int32, 0, len(skeleton))}
+func squash(skeleton string) *squashed {
+	s := new(squashed)
+	s.read(skeleton)
+	return s
+}
+
+// read is squash with memory that was used before.
+func (s *squashed) read(skeleton string) {
+	*s = squashed{text: slices.Grow(s.text[:0], len(skeleton)), wordOf: slices.Grow(s.wordOf[:0], len(skeleton))}
 	in := false // a word
 	for _, r := range skeleton {
 		if r < utf8.RuneSelf && (r < '0' || r > '9') && (r < 'a' || r > 'z') || r >= utf8.RuneSelf && !unicode.IsLetter(r) && !unicode.IsNumber(r) {
@@ -378,7 +397,6 @@ func squash(skeleton string) squashed {
 		}
 		s.put(r, int32(s.words))
 	}
-	return s
 }
 
 func (s *squashed) put(r rune, word int32) {
@@ -400,10 +418,10 @@ func (s *squashed) put(r rune, word int32) {
 }
 
 // span is over how many words a piece goes.
-func (s squashed) span(from, to int) int { return int(s.wordOf[to-1]-s.wordOf[from]) + 1 }
+func (s *squashed) span(from, to int) int { return int(s.wordOf[to-1]-s.wordOf[from]) + 1 }
 
 // wordAt reports whether a piece begins and ends with a word.
-func (s squashed) wordAt(from, to int) bool {
+func (s *squashed) wordAt(from, to int) bool {
 	return (from == 0 || s.wordOf[from-1] != s.wordOf[from]) && (to == len(s.text) || s.wordOf[to] != s.wordOf[to-1])
 }
 

@@ -35,6 +35,8 @@ type Set struct {
 	plan     plan
 	sources  [3][]sourceDef // by scope
 	brands   *brandIndex
+	bodyLook int       // the source that is the text of the body in the view skeleton; -1: none
+	states   sync.Pool // of *state
 	symbols  []string
 	auth     []string
 	warnings strict.Problems
@@ -153,6 +155,7 @@ func Compile(files []*File, opt Options) (*Set, error) {
 		}
 	}
 	c.set.plan = newPlan(c.set)
+	c.set.bodyLook = slices.IndexFunc(c.set.sources[ofMessage], func(s sourceDef) bool { return s.subject == "body" && s.part == "text" && s.view == skeleton })
 	c.refusals()
 	c.advise()
 	c.adviseBrands()

@@ -28,14 +28,16 @@ type Result struct {
 
 // Eval puts all rules that are not off to a subject.
 func (s *Set) Eval(ctx context.Context, subject Subject) Result {
-	st := newState(ctx, s, subject)
+	st := s.begin(ctx, subject)
+	defer st.letGo()
 	return st.run(st.toAsk())
 }
 
 // EvalBrief is Eval without [Match.Detail], which nobody reads while mail is served, and which costs more than the rest where
 // many rules hit.
 func (s *Set) EvalBrief(ctx context.Context, subject Subject) Result {
-	st := newState(ctx, s, subject)
+	st := s.begin(ctx, subject)
+	defer st.letGo()
 	st.brief = true
 	return st.run(st.toAsk())
 }
@@ -48,7 +50,9 @@ func (s *Set) EvalRefusals(ctx context.Context, subject Subject) Result {
 			refuse.add(int32(i))
 		}
 	}
-	return newState(ctx, s, subject).run(refuse)
+	st := s.begin(ctx, subject)
+	defer st.letGo()
+	return st.run(refuse)
 }
 
 func (st *state) run(asked ruleSet) Result {

@@ -1,6 +1,9 @@
 package rules
 
-import "slices"
+import (
+	"context"
+	"slices"
+)
 
 // Vocabulary returns how each word of the language is written in a rule.
 func Vocabulary() []string {
@@ -40,3 +43,9 @@ var (
 	SkeletonView = skeletonView
 	FoldCase     = foldCase
 )
+
+// EvalAnew is Eval with memory that no message used before.
+func EvalAnew(ctx context.Context, s *Set, subject Subject) Result {
+	st := newState(ctx, s, subject)
+	return st.run(st.toAsk())
+}

@@ -241,7 +241,8 @@ func (st *state) toAsk() ruleSet {
 	if st.preset != nil {
 		return p.every
 	}
-	asked := slices.Clone(p.always)
+	asked := append(st.asked[:0], p.always...)
+	st.asked = asked
 	for i := range p.watched {
 		w := &p.watched[i]
 		if st.ctx.Err() != nil {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,53 @@ type state struct {
 	domainBrands map[string]claims // by domain
 	preset       map[string]bool   // rules that a test says have hit
 	brief        bool              // nobody reads what matched
+	asked        ruleSet           // room for toAsk
+	squashed     squashed          // room for a text in which brands are looked for
+}
+
+// begin gives a state for a message, with the memory of one that was let go of, as it takes more than most messages do.
+func (s *Set) begin(ctx context.Context, subject Subject) *state {
+	st, ok := s.states.Get().(*state)
+	if !ok {
+		return newState(ctx, s, subject)
+	}
+	st.ctx, st.tables, st.subject = ctx, s.tables.Load(), subject
+	return st
+}
+
+// What is larger is not kept for the next message.
+const (
+	keptItems  = 64
+	keptScans  = 64
+	keptSquash = 32 << 10 // octets
+	keptBrands = 64
+)
+
+// letGo keeps the memory of a state for another message, and nothing of this one.
+func (st *state) letGo() {
+	for i := range st.sets {
+		st.sets[i].reset()
+	}
+	for s, list := range st.lists {
+		for _, it := range list {
+			it.reset()
+		}
+		st.lists[s] = list[:0]
+		if cap(list) > keptItems {
+			st.lists[s] = nil
+		}
+	}
+	clear(st.condDone)
+	clear(st.ruleDone)
+	clear(st.domainBrands)
+	if len(st.domainBrands) > keptBrands {
+		st.domainBrands = nil
+	}
+	if cap(st.squashed.text) > keptSquash {
+		st.squashed = squashed{}
+	}
+	st.ctx, st.tables, st.subject, st.preset, st.listed, st.brief = nil, nil, nil, nil, [3]bool{}, false
+	st.set.states.Put(st)
 }
 
 func newState(ctx context.Context, set *Set, subject Subject) *state {
@@ -57,11 +105,16 @@ func (st *state) rule(i int) Truth {
 // A valueSet is what a source says, seen through its view.
 type valueSet struct {
 	values  []string
-	lower   []string     // folded, made when first asked for
-	scans   []match.Scan // what the matcher of the source found in each value, when first asked for
-	scanned []bool
+	lower   []string   // folded, made when first asked for
+	scans   []lateScan // of the matcher of the source, by value, made when first asked for
 	unknown bool
 	loaded  bool
+}
+
+// A lateScan is what a matcher finds in a value, once it is asked.
+type lateScan struct {
+	match.Scan
+	done bool
 }
 
 // value returns value i as comparisons need it.
@@ -69,10 +122,9 @@ func (s *valueSet) value(i int, exact bool) string {
 	if exact {
 		return s.values[i]
 	}
-	if s.lower == nil {
-		s.lower = make([]string, len(s.values))
-		for j, v := range s.values {
-			s.lower[j] = foldCase(v)
+	if len(s.lower) == 0 {
+		for _, v := range s.values {
+			s.lower = append(s.lower, foldCase(v))
 		}
 	}
 	return s.lower[i]
@@ -80,15 +132,31 @@ func (s *valueSet) value(i int, exact bool) string {
 
 // scan returns what the matcher of the source finds in value i.
 func (s *valueSet) scan(m *matcher, i int) *match.Scan {
-	if s.scans == nil {
-		s.scans = make([]match.Scan, len(s.values))
-		s.scanned = make([]bool, len(s.values))
+	if len(s.scans) == 0 {
+		s.scans = slices.Grow(s.scans, len(s.values))[:len(s.values)]
 	}
-	if !s.scanned[i] {
-		m.set.ScanInto(&s.scans[i], s.values[i])
-		s.scanned[i] = true
+	scan := &s.scans[i]
+	if !scan.done {
+		m.set.ScanInto(&scan.Scan, s.values[i])
+		scan.done = true
 	}
-	return &s.scans[i]
+	return &scan.Scan
+}
+
+// reset forgets what the source said.
+func (s *valueSet) reset() {
+	if !s.loaded {
+		return
+	}
+	clear(s.lower)
+	for i := range s.scans {
+		s.scans[i].Forget()
+		s.scans[i].done = false
+	}
+	if cap(s.scans) > keptScans {
+		s.scans = nil
+	}
+	*s = valueSet{lower: s.lower[:0], scans: s.scans[:0]}
 }
 
 // exists reports whether there is a value, or one that is not empty.
@@ -110,6 +178,13 @@ type itemState struct {
 	sets []valueSet
 }
 
+func (it *itemState) reset() {
+	it.item = nil
+	for i := range it.sets {
+		it.sets[i].reset()
+	}
+}
+
 func (st *state) items(s scope) []*itemState {
 	if !st.listed[s] {
 		var items []Item
@@ -118,9 +193,12 @@ func (st *state) items(s scope) []*itemState {
 		} else {
 			items = st.subject.Attachments()
 		}
-		list := make([]*itemState, len(items))
+		list := slices.Grow(st.lists[s], len(items))[:len(items)]
 		for i, item := range items {
-			list[i] = &itemState{item: item, sets: make([]valueSet, len(st.set.sources[s]))}
+			if list[i] == nil {
+				list[i] = &itemState{sets: make([]valueSet, len(st.set.sources[s]))}
+			}
+			list[i].item = item
 		}
 		st.lists[s], st.listed[s] = list, true
 	}

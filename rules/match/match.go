@@ -150,6 +150,16 @@ func (s *Set) ScanInto(r *Scan, text string) {
 	o.end()
 }
 
+// Forget lets go of the text, and of memory beyond what most texts need. What is left is for ScanInto.
+func (r *Scan) Forget() {
+	*r = Scan{yes: r.yes, open: r.open, hits: r.hits, windows: r.windows}
+	if cap(r.hits)+cap(r.windows) > keptHits {
+		r.hits, r.windows = nil, nil
+	}
+}
+
+const keptHits = 1_000
+
 // Matched reports whether a pattern matches the text.
 func (r *Scan) Matched(n int) bool {
 	word, bit := n/64, uint64(1)<<(n%64)
